@@ -1,0 +1,89 @@
+"""The `dispatcher` command: finds the subcommand, and turns every expected error into one line.
+
+Exit codes: 0 done, 1 something failed, 2 usage or configuration, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from dispatcher import __version__
+from dispatcher.errors import ConfigError, DispatcherError, UsageError
+
+COMMANDS = {
+    "demo": ("dispatcher.cli.demo:demo", "Send a real campaign through simulated providers."),
+    "worker": ("dispatcher.cli.worker:worker", "Run workers."),
+    "send": ("dispatcher.cli.send:send", "Submit the messages of a file."),
+    "status": ("dispatcher.cli.status:status", "Show totals, a batch or a message."),
+    "config": ("dispatcher.cli.config:config", "Validate or print the configuration."),
+    "simulator": ("dispatcher.cli.simulator:simulator", "Run fake providers."),
+}
+"""Name → where the command is, and its line in `--help`: only the one called is imported."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="dispatcher", message="%(prog)s %(version)s")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="Configuration; else $DISPATCHER_CONFIG, else ./dispatcher.toml.",
+)
+@click.pass_context
+def root(ctx: click.Context, config: str | None) -> None:
+    """Dispatch outbound messages through providers, within every limit.
+
+    \b
+    Example: dispatcher config check
+    """
+    ctx.obj = {"config": config}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a command may return or `ctx.exit` its own."""
+    try:
+        code = root.main(args, prog_name="dispatcher", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (ConfigError, UsageError) as error:
+        return _fail(str(error), 2)
+    except DispatcherError as error:
+        return _fail(str(error), 1)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more at exit and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"dispatcher: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,342 @@
+"""`dispatcher send`: one file becomes one batch."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import click
+import msgspec
+
+from dispatcher.cli.options import State, config_option, json_option, load_config
+from dispatcher.cli.progress import Progress
+from dispatcher.cli.records import Item, Records, open_records
+from dispatcher.cli.running import run
+from dispatcher.cli.worker import require_providers
+from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Rejected, Submission
+from dispatcher.engine.runtime import create_providers
+from dispatcher.errors import ConfigError, InvalidMessage, StoreUnavailable, UsageError
+from dispatcher.messages import CHANNELS, CLASSES, Content, is_ulid, new_ulid
+from dispatcher.settings import Config
+from dispatcher.store.inspector import BatchView
+from dispatcher.store.opening import Store, open_store
+from dispatcher.units import parse_duration, parse_time
+
+PART_RECORDS = 2000
+"""Records per part. Fixed: a resumed file must be cut as it was the first time."""
+PARTS_UNDER_WAY = 4
+LISTED_REJECTS = 1000
+PATIENCE = 30.0
+"""Seconds a store that goes away in mid-file is waited for."""
+
+
+@dataclass(slots=True)
+class Options:
+    """What the command line said."""
+
+    file: str
+    submission: Submission
+    dedupe: bool
+    dry_run: bool
+    rejects: str | None
+    resume: str | None
+    wait: bool
+    as_json: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the records read so far."""
+
+    accepted: int = 0
+    resumed: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    carriers: dict[str, int] = field(default_factory=dict)
+
+
+@click.command()
+@config_option
+@click.argument("file")
+@click.option("--channel", required=True, type=click.Choice(CHANNELS))
+@click.option("--from", "sender", required=True, metavar="ID", help="Configured sender, or as is.")
+@click.option("--text", metavar="T", help="Text with {parameters}.")
+@click.option("--template", metavar="NAME", help="Template of the provider instead of a text.")
+@click.option("--class", "class_", default="bulk", show_default=True, type=click.Choice(CLASSES))
+@click.option("--subject", metavar="S")
+@click.option("--html", metavar="F", type=click.Path(exists=True, dir_okay=False))
+@click.option("--ttl", metavar="TIME", help="Not sent after this, e.g. 2h.")
+@click.option("--at", metavar="TIME", help="Not sent before, e.g. 2026-11-27T09:00:00+01:00.")
+@click.option("--tenant", default="default", show_default=True)
+@click.option("--dedupe", is_flag=True, help="Send once to a recipient that stands there twice.")
+@click.option("--dry-run", is_flag=True, help="Validate all, print counts, write nothing.")
+@click.option("--rejects", metavar="FILE", help="Write refused records here as CSV.")
+@click.option("--resume", metavar="BATCH", help="Continue an interrupted file.")
+@click.option("--wait", is_flag=True, help="Until nothing is queued or scheduled.")
+@json_option
+@click.pass_obj
+def send(state: State, /, **given: Any) -> int:
+    """Submit every record of FILE (CSV with a header, or JSON Lines; - is stdin) as one batch.
+
+    Columns to, ref and carrier are reserved, all others are parameters of the text.
+
+    \b
+    Example: dispatcher send customers.csv --channel sms --from shop --text "Hi {name}"
+    """
+    config = load_config(state)
+    require_providers(config, state)
+    options = _options(config, given)
+    ingest = Ingest(config, create_providers(config))
+    with _source(options.file) as source:
+        try:
+            return run(_Run(config, ingest, options, source).run())
+        except InvalidMessage as error:
+            raise UsageError(f"{error.code}: {error.detail}") from None
+
+
+def _options(config: Config, given: dict[str, Any]) -> Options:
+    tenant = given["tenant"]
+    if config.tenants and tenant not in config.tenants and tenant != "default":
+        known = ", ".join(sorted(config.tenants))
+        raise UsageError(f"--tenant {tenant!r} is not configured (known: {known})")
+    if given["resume"] is not None and not is_ulid(given["resume"]):
+        raise UsageError(f"--resume {given['resume']!r} is not a batch id")
+    html = Path(given["html"]).read_text("utf-8") if given["html"] else None
+    content = Content(
+        text=given["text"], template=given["template"], subject=given["subject"], html=html
+    )
+    submission = Submission(
+        given["channel"], given["sender"], content, given["class_"],
+        _parsed("--ttl", given["ttl"], parse_duration),
+        _parsed("--at", given["at"], parse_time) or 0,
+        tenant,
+    )  # fmt: skip
+    return Options(
+        given["file"], submission, given["dedupe"], given["dry_run"], given["rejects"],
+        given["resume"], given["wait"], given["as_json"],
+    )  # fmt: skip
+
+
+def _parsed(option: str, text: str | None, parse: Any) -> Any:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {error}") from None
+
+
+def _source(path: str) -> BinaryIO:
+    if path == "-":
+        return sys.stdin.buffer
+    try:
+        return open(path, "rb")  # closed by the caller's `with`
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+class _Run:
+    """One call of the command."""
+
+    def __init__(self, config: Config, ingest: Ingest, options: Options, source: BinaryIO) -> None:
+        self._config = config
+        self._ingest = ingest
+        self._options = options
+        self._source = source
+        self._tally = Tally()
+        self._seen: set[int] = set()
+        self._lines: dict[int, int] = {}
+        self._rejects: TextIO | None = None
+        self._progress = Progress(source, options.file)
+
+    async def run(self) -> int:
+        now_us = int(time.time() * 1e6)
+        batch = self._options.resume or new_ulid(now_us // 1000)
+        records = open_records(self._source, self._options.file)
+        columns = records.columns
+        opened = self._ingest.open(self._options.submission, columns or (), batch, now_us)
+        if columns is not None and opened.missing:
+            raise UsageError(
+                f"{self._options.file}: the text needs {', '.join(opened.missing)}, "
+                f"the columns are {', '.join(columns) or 'none but reserved ones'}"
+            )
+        if self._options.rejects:
+            self._rejects = _create(self._options.rejects)
+        async with AsyncExitStack() as stack:
+            stack.callback(self._close_rejects)
+            if self._options.dry_run:
+                with self._progress:
+                    for part in self._parts(opened, records, {}):
+                        self._count(part, resumed=False)
+                return self._report(None)
+            store = await stack.enter_async_context(open_store(self._config.store))
+            await self._submit(opened, records, store)
+            view = await self._finish(store, batch) if self._options.wait else None
+            return self._report(batch, view)
+
+    async def _submit(self, opened: OpenBatch, records: Records, store: Store) -> None:
+        batch = opened.envelope.batch
+        known = await self._accepted_before(store, opened) if self._options.resume else {}
+        click.echo(f"batch {batch}", err=True)
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            with self._progress:
+                for part in self._parts(opened, records, known):
+                    if len(under_way) >= PARTS_UNDER_WAY:
+                        done, under_way = await asyncio.wait(
+                            under_way, return_when=asyncio.FIRST_COMPLETED
+                        )
+                        for task in done:
+                            task.result()
+                    under_way.add(asyncio.create_task(self._enqueue(opened, store, part)))
+                await asyncio.gather(*under_way)
+        except StoreUnavailable as error:
+            for task in under_way:
+                task.cancel()
+            raise StoreUnavailable(f"{error}; continue with --resume {batch}") from None
+
+    async def _enqueue(self, opened: OpenBatch, store: Store, part: Part) -> None:
+        answer = await opened.enqueue_patiently(store.queue, part, PATIENCE, self._progress.waiting)
+        if answer.repeated and answer.check != part.check:
+            raise self._changed(part.first)
+        self._count(part, resumed=answer.repeated)
+
+    async def _accepted_before(self, store: Store, opened: OpenBatch) -> dict[int, str]:
+        parts, options = await store.inspector.parts(opened.envelope.batch)
+        if not parts:
+            raise UsageError(
+                f"batch {opened.envelope.batch} is not in this store: nothing of it was accepted"
+            )
+        if options != self._options.submission.fingerprint():
+            raise UsageError("--resume needs the options of the first call (text, from, class, …)")
+        return parts
+
+    def _changed(self, first: int) -> UsageError:
+        return UsageError(
+            f"{self._options.file} has changed: record {first} and the next {PART_RECORDS - 1} "
+            "are not those accepted before"
+        )
+
+    def _parts(self, opened: OpenBatch, records: Records, known: dict[int, str]) -> Iterator[Part]:
+        chunk: list[Item] = []
+        first = 0
+        for item in records.read(opened.names):
+            chunk.append(item)
+            if len(chunk) == PART_RECORDS:
+                yield from self._part(opened, first, chunk, known)
+                first, chunk = first + PART_RECORDS, []
+                self._progress.show(first, self._tally.rejected)
+        if chunk:
+            yield from self._part(opened, first, chunk, known)
+
+    def _part(
+        self, opened: OpenBatch, first: int, chunk: Sequence[Item], known: dict[int, str]
+    ) -> Iterator[Part]:
+        self._lines = {item.record.index: item.line for item in chunk}
+        good = [item.record for item in chunk if isinstance(item.record, Recipient)]
+        if self._options.dedupe:
+            good = [record for record in good if self._new(record)]
+        part = opened.part(first, good)
+        bad = [item.record for item in chunk if isinstance(item.record, Rejected)]
+        for reject in sorted([*bad, *part.rejected], key=lambda reject: reject.index):
+            self._reject(reject)
+        if first in known:
+            if known[first] != part.check:
+                raise self._changed(first)
+            self._count(part, resumed=True)
+        elif part.accepted:
+            yield part
+
+    def _new(self, record: Recipient) -> bool:
+        mark = hash(record.to)
+        if mark in self._seen:
+            self._tally.duplicates += 1
+            return False
+        self._seen.add(mark)
+        return True
+
+    def _count(self, part: Part, *, resumed: bool) -> None:
+        if resumed:
+            self._tally.resumed += part.accepted
+        else:
+            self._tally.accepted += part.accepted
+        for carrier, count in part.carriers.items():
+            self._tally.carriers[carrier] = self._tally.carriers.get(carrier, 0) + count
+
+    def _reject(self, reject: Rejected) -> None:
+        self._tally.rejected += 1
+        line = self._lines[reject.index]
+        if self._rejects is not None:
+            row = (line, reject.index, reject.code, reject.detail)
+            csv.writer(self._rejects, lineterminator="\n").writerow(map(_printable, row))
+        elif self._tally.rejected <= LISTED_REJECTS:
+            self._progress.line(f"line {line}: {reject.code}: {_printable(reject.detail)}")
+        elif self._tally.rejected == LISTED_REJECTS + 1:
+            self._progress.line("more records refused; --rejects FILE lists all")
+
+    def _close_rejects(self) -> None:
+        if self._rejects is not None:
+            self._rejects.close()
+
+    async def _finish(self, store: Store, batch: str) -> BatchView | None:
+        with self._progress.waiting_for(batch) as shown:
+            while True:
+                view = await store.inspector.batch(batch)
+                if view is None or view.counts["queued"] + view.counts["scheduled"] == 0:
+                    return view
+                shown(view)
+                await asyncio.sleep(0.25)
+
+    def _report(self, batch: str | None, view: BatchView | None = None) -> int:
+        tally = self._tally
+        if self._options.as_json:
+            found = {
+                "batch": batch,
+                "accepted": tally.accepted + tally.resumed,
+                "resumed": tally.resumed,
+                "rejected": tally.rejected,
+                "duplicates": tally.duplicates,
+                "carriers": tally.carriers,
+                "counts": view.counts if view else None,
+            }
+            click.echo(msgspec.json.encode(found).decode())
+        else:
+            self._report_plain(view)
+        failed = tally.rejected or (view and (view.counts["dead"] or view.counts["unknown"]))
+        return 1 if failed else 0
+
+    def _report_plain(self, view: BatchView | None) -> None:
+        tally = self._tally
+        verb = "would be accepted" if self._options.dry_run else "accepted"
+        notes = [f"{tally.accepted + tally.resumed} {verb}", f"{tally.rejected} rejected"]
+        if tally.resumed:
+            notes.append(f"{tally.resumed} of them before")
+        if self._options.dedupe:
+            notes.append(f"{tally.duplicates} duplicates left out")
+        click.echo(", ".join(notes))
+        if self._options.dry_run:
+            for carrier, count in sorted(tally.carriers.items(), key=lambda item: -item[1]):
+                click.echo(f"  {carrier:<24} {count}")
+        if view is not None:
+            shown = (f"{count} {name}" for name, count in view.counts.items() if count)
+            click.echo(", ".join(shown))
+
+
+def _create(path: str) -> TextIO:
+    try:
+        file = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115 (the exit stack)
+    except OSError as error:
+        raise ConfigError(f"--rejects {path}: {error.strerror}") from None
+    file.write("line,record,code,detail\n")
+    return file
+
+
+def _printable(value: object) -> str:
+    return str(value).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""Layer 2: joins policy, store, transport and providers into ingest and workers."""

@@ -1,0 +1,189 @@
+"""One entry in the hands of a worker: what of it may be sent, what has become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dispatcher.exchange import HttpRequest, Outgoing, Provider
+from dispatcher.messages import (
+    Attempt,
+    Envelope,
+    Record,
+    Row,
+    Status,
+    encode_body,
+    encode_record,
+    message_id,
+)
+from dispatcher.policy.routing import pick_sender
+from dispatcher.settings import Config
+from dispatcher.store.queue import ClaimedEntry, Letter, Move, Outcome, Settlement
+from dispatcher.template import Template
+
+HISTORY = 10
+"""Attempts a message remembers, the latest."""
+
+
+@dataclass(slots=True)
+class HeldEntry:
+    """Rows before `cursor` are gone; rows before `budget` may be sent; `skip` are positions whose
+    outcome was known before. `left` rows have neither an outcome nor been put back. It is `written`
+    when the store has taken its last outcome, `lost` when another worker has taken it over."""
+
+    claimed: ClaimedEntry
+    lane: str
+    class_: str
+    envelope: Envelope
+    rows: Sequence[Row]
+    request: Callable[[Row], HttpRequest]
+    budget: int
+    left: int
+    cursor: int = 0
+    skip: frozenset[int] = frozenset()
+    outcomes: list[Outcome] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    noted: bool = False
+    written: bool = False
+    lost: bool = False
+
+    def sendable(self) -> bool:
+        """Move past rows that are settled already; whether the next row may be sent."""
+        while self.cursor in self.skip:
+            self.cursor += 1
+        return self.cursor < min(self.budget, len(self.rows))
+
+    def unsent(self) -> int:
+        """Rows that still need a slot."""
+        return len(self.rows) - self.cursor - sum(1 for at in self.skip if at >= self.cursor)
+
+    def end(
+        self,
+        row: Row,
+        status: Status,
+        now_us: int,
+        *,
+        code: str | None = None,
+        detail: str | None = None,
+        provider_id: str | None = None,
+        attempts: int | None = None,
+    ) -> None:
+        """The message gets its outcome here; dead and unknown ones leave a letter."""
+        history = row.history if code is None else self._story(row, now_us, code)
+        record = Record(
+            now_us // 1000, self.lane, row.to, row.ref, provider_id, code, detail,
+            attempts=row.attempts if attempts is None else attempts, history=history,
+        )  # fmt: skip
+        letter: bytes | None = None
+        if status in (Status.DEAD, Status.UNKNOWN):
+            letter = self._letter(row, status, record)
+        if code is not None and status in (Status.DEAD, Status.SUPPRESSED):
+            self._count(f"{status.word}:{code}")
+        value = encode_record(status, row.hop, record)
+        self.outcomes.append(Outcome(row.index, row.hop, status, value, letter))
+        self.left -= 1
+
+    def put_back(
+        self,
+        row: Row,
+        now_us: int,
+        *,
+        due_us: int,
+        code: str,
+        attempts: int,
+        age_ms: int,
+        lane: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """The message is tried again later, here or in another lane."""
+        history = self._story(row, now_us, code)
+        lane = lane or self.lane
+        again = Row(row.index, row.to, row.values, row.ref, row.hop + 1, attempts, age_ms, history)
+        record = Record(
+            now_us // 1000, lane, row.to, row.ref, None, code, detail, due_us // 1000, attempts,
+            history,
+        )  # fmt: skip
+        value = encode_record(Status.SCHEDULED, again.hop, record)
+        self.outcomes.append(Outcome(row.index, again.hop, Status.SCHEDULED, value))
+        self._move([again], due_us, lane)
+        self._count("retried" if attempts > row.attempts else "deferred")
+        self.left -= 1
+
+    def give_back(self, now_us: int, start: int | None = None) -> int:
+        """Return rows from `start` on (default: all that are unsent), as one entry; the number."""
+        start = self.cursor if start is None else max(start, self.cursor)
+        rows = [self.rows[at] for at in range(start, len(self.rows)) if at not in self.skip]
+        if not rows:
+            return 0
+        again = [
+            Row(r.index, r.to, r.values, r.ref, r.hop + 1, r.attempts, r.age_ms, r.history)
+            for r in rows
+        ]
+        for row in again:
+            record = Record(
+                now_us // 1000, self.lane, row.to, row.ref, attempts=row.attempts,
+                history=row.history,
+            )  # fmt: skip
+            value = encode_record(Status.QUEUED, row.hop, record)
+            self.outcomes.append(Outcome(row.index, row.hop, Status.QUEUED, value))
+        self._move(again, 0, self.lane)
+        self.rows = self.rows[:start]
+        self.budget = min(self.budget, start)
+        self.left -= len(rows)
+        return len(rows)
+
+    def settlement(self) -> Settlement:
+        """What has become known since the last call; the entry then starts to collect anew."""
+        taken = Settlement(
+            self.claimed.queue,
+            self.claimed.id,
+            self.claimed.batch,
+            self.left <= 0,
+            self.outcomes,
+            self.moves,
+            self.counters,
+        )
+        self.outcomes, self.moves, self.counters, self.noted = [], [], {}, False
+        return taken
+
+    def _move(self, rows: Sequence[Row], due_us: int, lane: str) -> None:
+        body = encode_body(self.envelope, rows)
+        expires = self.envelope.expires_us
+        self.moves.append(
+            Move(due_us, lane, self.class_, len(rows), self.claimed.cost, expires, body)
+        )
+
+    def _letter(self, row: Row, status: Status, record: Record) -> bytes:
+        letter = Letter(
+            self.lane, self.class_, status.word, record.code or "", record.detail or "",
+            record.provider_id, record.history, self.envelope.expires_us,
+            encode_body(self.envelope, [row]),
+        )  # fmt: skip
+        return msgspec.msgpack.encode(letter)
+
+    def _story(self, row: Row, now_us: int, code: str) -> tuple[Attempt, ...]:
+        provider = self.lane.partition("/")[0]
+        return (*row.history, Attempt(now_us // 1000, provider, code))[-HISTORY:]
+
+    def _count(self, name: str) -> None:
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+
+def requests(
+    config: Config, provider: Provider, envelope: Envelope
+) -> Callable[[Row], HttpRequest]:
+    """What turns the rows of an entry into requests: all that they share is prepared here."""
+    render = Template.compile(envelope.content.text or "").bind(envelope.columns)
+    compose = provider.compose(envelope)
+    choices = config.senders.get(envelope.sender, {}).get(provider.name, (envelope.sender,))
+    batch = envelope.batch
+
+    def request(row: Row) -> HttpRequest:
+        sender = pick_sender(choices, row.to)
+        text = render(row.values)
+        return compose(Outgoing(message_id(batch, row.index), row.to, sender, text, row.ref))
+
+    return request

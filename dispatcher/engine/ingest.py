@@ -1,0 +1,304 @@
+"""Turns recipients into entries: validate, find carrier and route, group by lane, cut.
+
+The work of a batch that is the same for all its messages is done once, in `Submission.open`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from dispatcher.errors import InvalidMessage, StoreFull, StoreUnavailable, UsageError
+from dispatcher.exchange import Provider
+from dispatcher.messages import CHANNELS, CLASSES, ENTRY_MESSAGES, Content, Envelope, encode_body
+from dispatcher.policy.carriers import Carriers
+from dispatcher.policy.recipients import normalise
+from dispatcher.policy.routing import Limits, Route, Router
+from dispatcher.settings import Config
+from dispatcher.store.queue import Accepted, NewEntry, NewLane, Queue
+from dispatcher.template import Template
+
+log = logging.getLogger(__name__)
+
+ENTRY_SECONDS = 0.1
+"""An entry holds about what its lane may send in this time."""
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """One record of a submission; `values` stand in the order of the batch's columns."""
+
+    index: int
+    to: str
+    values: tuple[str | None, ...] = ()
+    ref: str | None = None
+    carrier: str | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A record that was refused."""
+
+    index: int
+    code: str
+    detail: str
+
+
+class Part(NamedTuple):
+    """Records ready to enqueue. `first` is the index of the first record, `check` a check value of
+    all of them, `carriers` counts accepted messages by carrier."""
+
+    first: int
+    check: str
+    entries: list[NewEntry]
+    lanes: list[NewLane]
+    accepted: int
+    rejected: list[Rejected]
+    carriers: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a submit call says once for all its recipients. Times in us, `ttl` in seconds."""
+
+    channel: str
+    sender: str
+    content: Content
+    class_: str = "normal"
+    ttl: float | None = None
+    send_at_us: int = 0
+    tenant: str = "default"
+    campaign: str | None = None
+
+    def fingerprint(self) -> str:
+        """The same for the same submission; `send_at` and the clock do not count."""
+        parts = (self.channel, self.sender, self.content, self.class_, self.ttl, self.campaign)
+        return f"{crc32(msgspec.msgpack.encode(parts)):08x}"
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rows of one lane and route."""
+
+    lane: str
+    route: Route
+    size: int
+    new: NewLane
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class Ingest:
+    """Checks submissions against a configuration. It knows no store."""
+
+    def __init__(self, config: Config, providers: Mapping[str, Provider]) -> None:
+        self.config = config
+        self.providers = providers
+        self.carriers = Carriers(
+            {name: carrier.prefixes for name, carrier in config.carriers.items()}
+        )
+        channels = {name: provider.channels for name, provider in providers.items()}
+        self.router = Router(config, channels)
+        self.limits = Limits(config)
+
+    def open(
+        self, submission: Submission, columns: Sequence[str], batch: str, now_us: int
+    ) -> OpenBatch:
+        """Check what concerns the whole batch; `columns` are the parameters its records have.
+
+        Raises InvalidMessage, UsageError.
+        """
+        _check_words(submission)
+        template = Template.compile(submission.content.text or "")
+        self._check_content(submission)
+        self._check_sender(submission)
+        accepted = max(now_us, submission.send_at_us)
+        expires = accepted + int(submission.ttl * 1e6) if submission.ttl else 0
+        envelope = Envelope(
+            batch, submission.tenant, submission.channel, submission.class_, submission.sender,
+            accepted, expires, submission.content, template.names, campaign=submission.campaign,
+        )  # fmt: skip
+        return OpenBatch(self, submission, envelope, template.bind(template.names), columns)
+
+    def _check_content(self, submission: Submission) -> None:
+        """At least one provider of the channel must be able to carry it."""
+        refusals = []
+        for provider in self.providers.values():
+            if submission.channel in provider.channels:
+                try:
+                    provider.check(submission.channel, submission.content)
+                    return
+                except InvalidMessage as error:
+                    refusals.append(error)
+        if refusals:
+            raise refusals[0]
+        raise InvalidMessage("no_route", f"no provider carries {submission.channel}")
+
+    def _check_sender(self, submission: Submission) -> None:
+        if not submission.sender:
+            raise InvalidMessage("invalid_sender", "from is empty")
+        known = self.config.senders.get(submission.sender)
+        if known is None and submission.sender.isidentifier() and self.config.senders:
+            literal = submission.sender.isupper()
+            if not literal:
+                names = ", ".join(sorted(self.config.senders))
+                raise InvalidMessage(
+                    "invalid_sender",
+                    f"from {submission.sender!r} is no configured sender (known: {names})",
+                )
+
+
+class OpenBatch:
+    """One batch being submitted."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        submission: Submission,
+        envelope: Envelope,
+        render: Callable[[Sequence[str | None]], str],
+        columns: Sequence[str],
+    ) -> None:
+        self.envelope = envelope
+        self.submission = submission
+        self.names = envelope.columns
+        self._ingest = ingest
+        self._render = render
+        self._lanes: dict[tuple[str, Route], _Group] = {}
+        self._missing = [name for name in self.names if name not in columns]
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Parameters of the text that no record has."""
+        return self._missing
+
+    def part(self, first: int, recipients: Sequence[Recipient]) -> Part:
+        """Check records and cut the good ones into entries. Nothing is written."""
+        groups: dict[tuple[str, Route], _Group] = {}
+        rejected: list[Rejected] = []
+        carriers: dict[str, int] = {}
+        check = 0
+        for recipient in recipients:
+            check = crc32(repr(recipient).encode("utf-8", "surrogateescape"), check)
+            try:
+                to, carrier, route = self._place(recipient)
+            except InvalidMessage as error:
+                rejected.append(Rejected(recipient.index, error.code, error.detail))
+                continue
+            group = groups.get((carrier, route)) or self._group(groups, carrier, route)
+            group.rows.append(_row(recipient, to))
+            carriers[carrier] = carriers.get(carrier, 0) + 1
+        entries = [entry for group in groups.values() for entry in self._cut(group)]
+        lanes = {group.lane: group.new for group in groups.values()}
+        accepted = len(recipients) - len(rejected)
+        return Part(
+            first, f"{check:08x}", entries, list(lanes.values()), accepted, rejected, carriers
+        )
+
+    def _place(self, recipient: Recipient) -> tuple[str, str, Route]:
+        channel, ingest = self.submission.channel, self._ingest
+        to = normalise(channel, recipient.to)
+        text = self._render(recipient.values)
+        carrier = recipient.carrier or ingest.carriers.of(channel, to)
+        route = ingest.router.route(channel, to)
+        most = ingest.providers[route.providers[0]].text_characters
+        if most is not None and len(text) > most:
+            raise InvalidMessage(
+                "text_too_long",
+                f"{len(text)} characters, {route.providers[0]} takes {most} at most",
+            )
+        return to, carrier, route
+
+    def _group(self, groups: dict[tuple[str, Route], _Group], carrier: str, route: Route) -> _Group:
+        known = self._lanes.get((carrier, route))
+        if known is None:
+            provider, channel = route.providers[0], self.submission.channel
+            lane = f"{provider}/{channel}/{carrier}"
+            limits = self._ingest.limits.of(provider, channel, carrier)
+            tenant = self._ingest.config.tenants.get(self.submission.tenant)
+            new = NewLane(lane, limits, 1.0 if tenant is None else float(tenant.weight))
+            size = entry_size(self._ingest.limits, limits)
+            known = self._lanes[(carrier, route)] = _Group(lane, route, size, new)
+        group = groups[(carrier, route)] = _Group(known.lane, route, known.size, known.new)
+        return group
+
+    def _cut(self, group: _Group) -> list[NewEntry]:
+        envelope = msgspec.structs.replace(
+            self.envelope, providers=group.route.providers, on_unknown=group.route.on_unknown
+        )
+        rows, size = group.rows, group.size
+        return [
+            NewEntry(
+                group.lane,
+                envelope.class_,
+                len(rows[at : at + size]),
+                1,
+                envelope.expires_us,
+                self.submission.send_at_us,
+                encode_body(envelope, rows[at : at + size]),
+            )
+            for at in range(0, len(rows), size)
+        ]
+
+    async def enqueue(self, queue: Queue, part: Part) -> Accepted:
+        """Write one part, at most once however often it is called. Raises StoreUnavailable."""
+        return await queue.enqueue(
+            self.envelope.batch,
+            part.first,
+            part.check,
+            tenant=self.submission.tenant,
+            channel=self.submission.channel,
+            options=self.submission.fingerprint(),
+            max_queued=self._ingest.config.store.max_queued,
+            lanes=part.lanes,
+            entries=part.entries,
+        )
+
+    async def enqueue_patiently(
+        self, queue: Queue, part: Part, patience: float, waiting: Callable[[str], None]
+    ) -> Accepted:
+        """Like `enqueue`, but an unreachable store is waited for (`patience` seconds), and a full
+        one as long as it takes; `waiting` is told why."""
+        pause, waited = 0.1, 0.0
+        while True:
+            try:
+                return await self.enqueue(queue, part)
+            except StoreFull as error:
+                waiting(str(error))
+            except StoreUnavailable as error:
+                waiting(str(error))
+                waited += pause
+                if waited > patience:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+
+def entry_size(limits: Limits, names: Sequence[str]) -> int:
+    """Messages per entry in a lane with these limits."""
+    intervals = [found[1] for name in names if (found := limits.define(name)) is not None]
+    slowest = max(intervals, default=0.0)
+    if slowest <= 0:
+        return ENTRY_MESSAGES
+    return max(1, min(ENTRY_MESSAGES, round(ENTRY_SECONDS * 1e6 / slowest)))
+
+
+def _row(recipient: Recipient, to: str) -> tuple[Any, ...]:
+    """As short as it can be: trailing defaults are left out."""
+    if recipient.ref is not None:
+        return (recipient.index, to, recipient.values, recipient.ref)
+    if recipient.values:
+        return (recipient.index, to, recipient.values)
+    return (recipient.index, to)
+
+
+def _check_words(submission: Submission) -> None:
+    if submission.channel not in CHANNELS:
+        raise UsageError(f"channel {submission.channel!r} is not one of {', '.join(CHANNELS)}")
+    if submission.class_ not in CLASSES:
+        raise UsageError(f"class {submission.class_!r} is not one of {', '.join(CLASSES)}")
+    if (submission.content.text is None) == (submission.content.template is None):
+        raise UsageError("content must have exactly one of text and template")

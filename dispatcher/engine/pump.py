@@ -1,0 +1,261 @@
+"""Claims entries of one provider and sends their messages at their slots.
+
+One pump per provider and process, so that a slow provider holds up nobody. Claiming waits for the
+store; sending never does: it runs in callbacks of the event loop, from slot to slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+
+from dispatcher.engine.clock import StoreClock, monotonic
+from dispatcher.engine.entry import HeldEntry
+from dispatcher.engine.intake import Intake
+from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, SlotRun
+from dispatcher.engine.sending import Sender
+from dispatcher.errors import StoreUnavailable
+from dispatcher.settings import ProviderConfig
+from dispatcher.store.queue import Claim, ClaimedEntry, Grant, Queue
+
+log = logging.getLogger(__name__)
+
+GRANT_SECONDS = 0.1
+TICK_SECONDS = 0.002
+HELD_SECONDS = 5.0
+"""Messages that got no slot for this long go back to the queue."""
+IDLE_SECONDS = 1.0
+GAP_SECONDS = 0.01
+"""Least time between two claims that no room called for."""
+SETTLE_BACKLOG = 20_000
+"""Outcomes not written yet above which nothing new is claimed."""
+
+
+class Pump:
+    """`may_send` says whether the lease still holds; `limits_missing` writes limits back."""
+
+    def __init__(
+        self,
+        name: str,
+        config: ProviderConfig,
+        *,
+        worker: str,
+        queue: Queue,
+        clock: StoreClock,
+        intake: Intake,
+        sender: Sender,
+        may_send: Callable[[], bool],
+        limits_missing: Callable[[Iterable[str]], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self.lanes: dict[str, LaneRun] = {}
+        self.wake = asyncio.Event()
+        self._config = config
+        self._worker = worker
+        self._queue = queue
+        self._clock = clock
+        self._intake = intake
+        self._sender = sender
+        self._may_send = may_send
+        self._limits_missing = limits_missing
+        self._capacity = config.concurrency * 2
+        self._doubt = False
+        self._stopping = False
+        self._breaker = "closed"
+        self._open: dict[str, HeldEntry] = {}
+        self._next_at = 0.0
+        self._empties = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        sender.freed = self._freed
+        sender.hold = self._hold
+
+    async def run(self) -> None:
+        """Claim until cancelled; the store being away is a pause, not an end."""
+        pause = 0.05
+        while not self._stopping:
+            if not await self._until_due():
+                return
+            try:
+                await self._claim()
+                pause = 0.05
+            except StoreUnavailable as error:
+                self._doubt = True
+                log.warning("%s: %s", self.name, error)
+                await asyncio.sleep(pause * (0.5 + random.random()))
+                pause = min(pause * 2, 2.0)
+
+    def room(self) -> int:
+        """Slots this pump could use now."""
+        slots = sum(lane.slots_left() for lane in self.lanes.values())
+        return self._capacity - self._sender.inflight - slots
+
+    async def _until_due(self) -> bool:
+        """Until something may be due and there is room for it; False when told to stop."""
+        while not self._stopping:
+            now = monotonic()
+            ready = self.room() >= self._capacity // 4 and self._sender.settling() < SETTLE_BACKLOG
+            if ready and now >= self._next_at and self._may_send():
+                return True
+            self.wake.clear()
+            wait = max(self._next_at - now, GAP_SECONDS) if ready else 0.25
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self.wake.wait()
+        return False
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` ends after the claim under way."""
+        self._stopping = True
+        self.wake.set()
+
+    def abandon(self) -> None:
+        """Forget everything held: it is somebody else's now, or settled."""
+        for entry in self._open.values():
+            entry.lost = True
+        self._open.clear()
+        self.lanes.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def ring(self) -> None:
+        """Something may be due now."""
+        self._next_at = 0.0
+        self._empties = 0
+        self.wake.set()
+
+    async def _claim(self) -> None:
+        if self._doubt:
+            moved = await self._queue.reclaim_unseen(self._worker, self.name, list(self._open))
+            self._doubt = False
+            if moved:
+                log.info("%s: %d messages of a lost claim put back", self.name, moved)
+        self._open = {
+            field: entry for field, entry in self._open.items() if not (entry.written or entry.lost)
+        }
+        asked = {lane.name: wants for lane in self.lanes.values() if (wants := lane.wants())}
+        timeout, before = float(self._config.timeout), monotonic()
+        claim = await self._queue.claim(
+            self.name, self._worker, max(0, self.room()), 0, timeout + 5, asked.items()
+        )
+        after = monotonic()
+        self._clock.learn(claim.now_us, before, after)
+        if claim.breaker != self._breaker:
+            log.warning("%s: breaker is %s", self.name, claim.breaker)
+            self._breaker = claim.breaker
+        if claim.skipped:
+            await self._limits_missing(claim.skipped)
+        for grant in claim.grants:
+            await self._accept(grant, asked.get(grant.lane, ()), before, after)
+        self._return_stale(monotonic())
+        self._pace(claim, after)
+        self._send_due()
+
+    def _pace(self, claim: Claim, now: float) -> None:
+        """When to claim next. Whoever comes back empty leaves the field to others for longer."""
+        if claim.grants:
+            self._empties = 0
+            wait = claim.next_us / 1e6
+            if all(grant.paced for grant in claim.grants):
+                wait = max(wait, GAP_SECONDS)
+        else:
+            self._empties += 1
+            wait = max(claim.next_us / 1e6, GAP_SECONDS) + GRANT_SECONDS * (self._empties - 1)
+        self._next_at = now + min(wait, IDLE_SECONDS)
+
+    async def _accept(
+        self, grant: Grant, asked: Iterable[tuple[str, int]], before: float, after: float
+    ) -> None:
+        lane = self.lanes.get(grant.lane)
+        if lane is None:
+            lane = self.lanes[grant.lane] = LaneRun(grant.lane)
+        lane.book(list(asked), grant.booked)
+        offset, spacing = grant.offset_us / 1e6, grant.spacing_us / 1e6
+        late = grant.count
+        if offset < 0 < spacing:  # a burst: slots in the past may be used at once
+            past = min(grant.count, int(-offset / spacing) + 1)
+            slack = SLOT_SECONDS - (after - before)
+            lane.grant(SlotRun(after, 0.0, past, slack), after)
+            offset, late = offset + past * spacing, grant.count - past
+        rest = SLOT_SECONDS - (after - before) if grant.paced else None
+        lane.grant(SlotRun(after + max(0.0, offset), spacing, late, rest), after)
+        for claimed in grant.entries:
+            entry = await self._take_in(claimed, grant.lane)
+            if entry is not None:
+                lane.entries[entry.class_].append(entry)
+
+    async def _take_in(self, claimed: ClaimedEntry, lane: str) -> HeldEntry | None:
+        entry = await self._intake.open(claimed, lane)
+        self._open[claimed.field] = entry
+        if entry.outcomes or entry.moves or entry.left <= 0:
+            self._sender.note(entry)
+        return entry if entry.cursor < len(entry.rows) else None
+
+    def _return_stale(self, now: float) -> None:
+        for name, lane in list(self.lanes.items()):
+            if not lane.slots and now - lane.granted_at > HELD_SECONDS:
+                self.give_back(lane)
+                if not any(lane.held()):
+                    del self.lanes[name]
+
+    def give_back(self, lane: LaneRun) -> int:
+        """Return what a lane holds unsent; the number of messages."""
+        lane.drop_slots()
+        total = 0
+        for entry in list(lane.held()):
+            given = entry.give_back(self._clock.now_us())
+            if given:
+                self._sender.note(entry)
+            total += given
+        return total
+
+    def give_back_all(self) -> int:
+        """Return everything unsent (drain); the number of messages."""
+        return sum(self.give_back(lane) for lane in self.lanes.values())
+
+    def _freed(self) -> None:
+        """A send has ended: there is room on the wire, perhaps also for a claim."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(0, self._tick)
+
+    def _hold(self, seconds: float) -> None:
+        """The provider asks for a pause: unused slots are dropped, claiming waits for the store."""
+        for lane in self.lanes.values():
+            lane.drop_slots()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._send_due()
+        if not self.wake.is_set() and self.room() >= self._capacity // 4:
+            self.wake.set()
+
+    def _send_due(self) -> None:
+        """Send what has a slot now, and look again when the next slot comes."""
+        now, soonest = monotonic(), None
+        if not self._may_send():
+            self._hold(0.0)
+        for lane in self.lanes.values():
+            at = self._send_lane(lane, now)
+            if at is not None and (soonest is None or at < soonest):
+                soonest = at
+        if soonest is not None and self._timer is None:
+            self._timer = self._loop.call_later(max(TICK_SECONDS, soonest - now), self._tick)
+
+    def _send_lane(self, lane: LaneRun, now: float) -> float | None:
+        """Send one lane up to now; when it is to be looked at again. A lane without a rate that
+        waits for room on the wire is looked at when a send ends."""
+        while (at := lane.due(now)) is not None and at <= now:
+            free = self._sender.free()
+            if free <= 0:
+                return now + TICK_SECONDS if lane.slots[0].slack is not None else None
+            send = lane.take(urgent_only=free <= self._sender.reserve)
+            if send is None:
+                if free <= self._sender.reserve:
+                    return now + TICK_SECONDS if lane.slots[0].slack is not None else None
+                lane.use_slot()
+            elif self._sender.send(send.entry, send.row):
+                lane.use_slot()
+        return at

@@ -1,0 +1,169 @@
+"""One worker process: wires pumps, settler, heartbeat and bell, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterable
+
+from dispatcher import providers
+from dispatcher.engine.clock import StoreClock
+from dispatcher.engine.intake import Intake
+from dispatcher.engine.maintenance import Heart, listen
+from dispatcher.engine.pump import Pump
+from dispatcher.engine.sending import Sender
+from dispatcher.engine.settler import Settler
+from dispatcher.errors import StoreUnavailable
+from dispatcher.exchange import Provider, Transport
+from dispatcher.messages import Lane
+from dispatcher.policy.recipients import Allow
+from dispatcher.policy.routing import Limits
+from dispatcher.settings import Config
+from dispatcher.store.bell import Bell
+from dispatcher.store.opening import Store
+from dispatcher.store.queue import NewLane, Queue, WorkerLost
+from dispatcher.transport.aiohttp_pool import AiohttpTransport
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 10.0
+"""How long a worker that ends waits for its last outcomes to be written."""
+
+
+def create_providers(config: Config) -> dict[str, Provider]:
+    """All providers of a configuration. Raises ConfigError."""
+    return {name: providers.create(name, item) for name, item in config.providers.items()}
+
+
+async def write_limits(store: Store, config: Config, names: Iterable[str] | None = None) -> None:
+    """Write the limits of a configuration, all or some, and those of the lanes known already."""
+    limits = Limits(config)
+    if names is None:
+        lanes = await store.inspector.lane_names(config.providers)
+        wanted = limits.definitions()
+    else:
+        missing = set(names)
+        lanes = [name.removeprefix("lane:") for name in missing if name.startswith("lane:")]
+        wanted = [found for name in missing if (found := limits.define(name)) is not None]
+    new = [NewLane(name, limits.of(*Lane.parse(name))) for name in lanes]
+    await store.queue.write_limits(wanted, new)
+
+
+class Worker:
+    """Claims and sends for every provider of its configuration."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._providers = create_providers(config)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then drain. A worker that was declared dead starts again under
+        a new name."""
+        while not stop.is_set():
+            life = _Life(self._config, self._store, self._providers)
+            try:
+                await life.run(stop)
+            except WorkerLost as error:
+                log.warning("%s; what it held is with others now, starting anew", error)
+
+
+class _Life:
+    """A worker from its registration to its end."""
+
+    def __init__(self, config: Config, store: Store, providers: dict[str, Provider]) -> None:
+        self._config = config
+        self._store = store
+        self._queue: Queue = store.queue
+        self.name = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        self._clock = StoreClock()
+        self._heart = Heart(self._queue, self.name, config.worker.lease, self._clock)
+        self._settler = Settler(self._queue, self.name, config)
+        self._transports: list[Transport] = []
+        self._senders: list[Sender] = []
+        self._pumps = {name: self._pump(name, item) for name, item in providers.items()}
+
+    def _pump(self, name: str, provider: Provider) -> Pump:
+        transport = AiohttpTransport(self._config.providers[name].concurrency)
+        allow = Allow(self._config.safety.allow)
+        sender = Sender(name, self._config, provider, transport, self._settler, self._clock, allow)
+        intake = Intake(self._config, provider, self._store.inspector, self._clock, sender.unclear)
+        self._transports.append(transport)
+        self._senders.append(sender)
+        return Pump(
+            name,
+            self._config.providers[name],
+            worker=self.name,
+            queue=self._queue,
+            clock=self._clock,
+            intake=intake,
+            sender=sender,
+            may_send=self._heart.alive,
+            limits_missing=lambda names: write_limits(self._store, self._config, names),
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Raises WorkerLost."""
+        if not await self._begin(stop):
+            return
+        bell = Bell(self._store.blocking, self._store.keys, self._pumps)
+        roles = [
+            asyncio.create_task(role, name=name)
+            for name, role in (
+                ("settle", self._settler.run()),
+                ("heartbeat", self._heart.run()),
+                ("bell", listen(bell, self._pumps)),
+                *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
+            )
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        log.info("worker %s serves %s", self.name, ", ".join(self._pumps))
+        try:
+            await asyncio.wait([*roles, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for role in roles:
+                if role.done():
+                    role.result()
+            await self._drain(roles)
+        finally:
+            for task in (*roles, stopped):
+                task.cancel()
+            await asyncio.gather(*roles, stopped, return_exceptions=True)
+            for pump in self._pumps.values():
+                pump.abandon()
+            for transport in self._transports:
+                await transport.close()
+
+    async def _begin(self, stop: asyncio.Event) -> bool:
+        """Register, however long the store takes; False when told to stop before that."""
+        pause = 0.1
+        while not stop.is_set():
+            try:
+                await write_limits(self._store, self._config)
+                await self._heart.register()
+                return True
+            except StoreUnavailable as error:
+                log.warning("%s; waiting", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+        return False
+
+    async def _drain(self, roles: list[asyncio.Task[None]]) -> None:
+        """Stop claiming, return what is unsent, let what is in flight end, settle, leave."""
+        for pump in self._pumps.values():
+            pump.stop()
+        pumps = [role for role in roles if role.get_name().startswith("pump ")]
+        await asyncio.wait(pumps, timeout=FLUSH_SECONDS)
+        returned = sum(pump.give_back_all() for pump in self._pumps.values())
+        await asyncio.gather(*(sender.quiet() for sender in self._senders))
+        for transport in self._transports:
+            await transport.close()
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._settler.flushed()
+                await self._queue.leave(self.name)
+        except (TimeoutError, StoreUnavailable) as error:
+            log.warning("the store does not answer; others take over after the lease (%s)", error)
+        log.info("worker %s drained, %d messages returned unsent", self.name, returned)

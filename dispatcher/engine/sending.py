@@ -1,0 +1,195 @@
+"""Sends one message and turns the answer into its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from dispatcher.engine.clock import StoreClock, monotonic
+from dispatcher.engine.entry import HeldEntry
+from dispatcher.engine.settler import Settler
+from dispatcher.errors import OutcomeUnknown, Permanent, SendError, Throttled, Transient
+from dispatcher.exchange import Accepted, Delivery, Provider, Result, Transport
+from dispatcher.messages import Lane, Row, Status
+from dispatcher.policy.decide import THROTTLED_WAIT, Decision, Rule, Standing, decide
+from dispatcher.policy.recipients import Allow
+from dispatcher.settings import Config
+
+log = logging.getLogger(__name__)
+
+_ENDS = {
+    "sent": Status.SENT,
+    "dead": Status.DEAD,
+    "suppressed": Status.SUPPRESSED,
+    "expired": Status.EXPIRED,
+    "unknown": Status.UNKNOWN,
+}
+
+
+class Sender:
+    """The way of messages through one provider, from the slot to the outcome.
+
+    `freed` is called when a send has ended, `hold` (seconds) when the provider asks for a pause.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        provider: Provider,
+        transport: Transport,
+        settler: Settler,
+        clock: StoreClock,
+        allow: Allow,
+    ) -> None:
+        self.name = name
+        self.inflight = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._concurrency = config.providers[name].concurrency
+        self.reserve = self._concurrency // 10
+        self.freed: Callable[[], None] = lambda: None
+        self.hold: Callable[[float], None] = lambda _: None
+        self._provider = provider
+        self._transport = transport
+        self._settler = settler
+        self._clock = clock
+        self._allow = allow
+        self._on_unknown = config.providers[name].on_unknown
+        retry = config.retry
+        self._rule = Rule(retry.max_attempts, retry.base, retry.max, retry.max_age)
+
+    def free(self) -> int:
+        """Requests that may still go out; the last `reserve` of them are for urgent messages."""
+        return self._concurrency - self.inflight
+
+    def settling(self) -> int:
+        """Outcomes not written yet."""
+        return self._settler.backlog()
+
+    def note(self, entry: HeldEntry) -> None:
+        """Have what is known of an entry written."""
+        self._settler.note(entry)
+
+    def send(self, entry: HeldEntry, row: Row) -> bool:
+        """Put a message on the wire. False: it got its outcome without being sent, and its slot
+        may serve another."""
+        expires = entry.envelope.expires_us
+        if expires and self._clock.now_us() >= expires:
+            entry.end(row, Status.EXPIRED, self._clock.now_us())
+            self._settler.note(entry)
+            return False
+        if not self._allow.permits(row.to):
+            now_us = self._clock.now_us()
+            entry.end(row, Status.SUPPRESSED, now_us, code="not_allowed", detail="[safety] allow")
+            self._settler.note(entry)
+            return False
+        try:
+            request = entry.request(row)
+        except Exception as error:
+            # A message that cannot be put into a request must not stop the others of its lane.
+            log.exception("%s: message %d cannot be composed", entry.lane, row.index)
+            self._apply(entry, row, Permanent("unsendable", str(error)), row.age_ms)
+            return False
+        self.inflight += 1
+        self._quiet.clear()
+        self._transport.send(request, partial(self._done, entry, row, monotonic()))
+        return True
+
+    async def quiet(self) -> None:
+        """Wait until nothing is in flight; request time-outs bound it."""
+        await self._quiet.wait()
+
+    def unclear(self, entry: HeldEntry, row: Row, error: OutcomeUnknown) -> None:
+        """A message that another worker may have sent."""
+        self._apply(entry, row, error, row.age_ms)
+
+    def _done(self, entry: HeldEntry, row: Row, started: float, result: Result) -> None:
+        self.inflight -= 1
+        if not self.inflight:
+            self._quiet.set()
+        if not entry.lost:
+            verdict = self._verdict(result)
+            self._learn(verdict)
+            age_ms = row.age_ms + int((monotonic() - started) * 1000)
+            self._apply(entry, row, verdict, age_ms)
+        self.freed()
+
+    def _verdict(self, result: Result) -> Accepted | SendError:
+        if result.delivery is Delivery.ANSWERED and result.answer is not None:
+            return self._provider.read(result.answer)
+        if result.delivery is Delivery.NOT_SENT:
+            return Transient(result.reason, "no connection to the provider")
+        return OutcomeUnknown(result.reason, "the request was written and no answer came")
+
+    def _learn(self, verdict: Accepted | SendError) -> None:
+        """What an answer says about the provider rather than about the message."""
+        if isinstance(verdict, Throttled):
+            wait = verdict.retry_after or THROTTLED_WAIT
+            self._settler.throttled(f"provider:{self.name}", wait)
+            self.hold(wait)
+        failed = isinstance(verdict, SendError) and verdict.trips_breaker
+        down = failed and isinstance(verdict, SendError) and verdict.failover
+        self._settler.answered(self.name, failed=failed, down=down)
+
+    def _apply(
+        self, entry: HeldEntry, row: Row, verdict: Accepted | SendError, age_ms: int
+    ) -> None:
+        now_us = self._clock.now_us()
+        others = self._others(entry)
+        standing = Standing(
+            row.attempts,
+            age_ms / 1000,
+            entry.envelope.expires_us,
+            self._resend(entry),
+            bool(others),
+        )
+        decision = decide(verdict, standing, self._rule, now_us)
+        if decision.kind in _ENDS:
+            self._end(entry, row, verdict, decision, now_us)
+        else:
+            lane = entry.lane
+            if decision.kind == "failover":
+                lane = str(Lane.parse(entry.lane)._replace(provider=others[0]))
+            wait_us = int(decision.wait * 1e6)
+            entry.put_back(
+                row,
+                now_us,
+                due_us=now_us + wait_us if wait_us else 0,
+                code=decision.code,
+                detail=decision.detail,
+                attempts=decision.attempts,
+                age_ms=age_ms + (wait_us // 1000 if decision.kind == "retry" else 0),
+                lane=lane,
+            )
+        self._settler.note(entry)
+
+    def _end(
+        self,
+        entry: HeldEntry,
+        row: Row,
+        verdict: Accepted | SendError,
+        decision: Decision,
+        now_us: int,
+    ) -> None:
+        own = verdict.provider_id if isinstance(verdict, Accepted) else None
+        entry.end(
+            row,
+            _ENDS[decision.kind],
+            now_us,
+            code=decision.code or None,
+            detail=decision.detail or None,
+            provider_id=own,
+            attempts=decision.attempts,
+        )
+
+    def _others(self, entry: HeldEntry) -> Sequence[str]:
+        """The providers after this one in the failover order of the entry."""
+        order = entry.envelope.providers
+        return order[order.index(self.name) + 1 :] if self.name in order else ()
+
+    def _resend(self, entry: HeldEntry) -> bool:
+        rule = entry.envelope.on_unknown or self._on_unknown
+        return rule == "resend" if rule else entry.class_ != "bulk"

@@ -1,0 +1,121 @@
+"""Writes outcomes to the store, many entries in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from dispatcher.engine.entry import HeldEntry
+from dispatcher.errors import StoreUnavailable
+from dispatcher.settings import Config
+from dispatcher.store.queue import Queue, Settlement
+
+log = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 0.03
+"""How long outcomes are collected before they are written."""
+CALL_OUTCOMES = 2000
+"""Outcomes in one call, about; it bounds how long the store is busy with it."""
+
+
+class Settler:
+    """One call at a time. A call without an answer is made again, unchanged, until there is one:
+    its number makes the repetition harmless."""
+
+    def __init__(self, queue: Queue, worker: str, config: Config) -> None:
+        self._queue = queue
+        self._worker = worker
+        self._config = config
+        self._noted: list[HeldEntry] = []
+        self._throttled: dict[str, int] = {}
+        self._breakers: dict[str, list[int]] = {}
+        self._number = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._writing = 0
+        self.lease_lost = 0
+
+    def note(self, entry: HeldEntry) -> None:
+        """An entry has something new to write."""
+        if not entry.noted:
+            entry.noted = True
+            self._noted.append(entry)
+        self._idle.clear()
+        self._wake.set()
+
+    def throttled(self, limit: str, seconds: float) -> None:
+        """A provider asked for less: pause and slow the limit."""
+        self._throttled[limit] = max(self._throttled.get(limit, 0), int(seconds * 1e6))
+        self._wake.set()
+
+    def answered(self, provider: str, *, failed: bool, down: bool) -> None:
+        """Count an answer for the breaker of its provider."""
+        counts = self._breakers.setdefault(provider, [0, 0, 0])
+        counts[1 if failed else 0] += 1
+        counts[2] |= down
+
+    def backlog(self) -> int:
+        """Outcomes not written yet."""
+        return self._writing + sum(len(entry.outcomes) for entry in self._noted)
+
+    async def run(self) -> None:
+        """Write until cancelled. Raises WorkerLost."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(COALESCE_SECONDS)
+            self._wake.clear()
+            while self._noted or self._throttled:
+                await self._write(self._collect())
+            self._idle.set()
+
+    async def flushed(self) -> None:
+        """Wait until everything noted so far is written."""
+        await self._idle.wait()
+
+    def _collect(self) -> list[HeldEntry]:
+        total, entries = 0, []
+        while self._noted and total < CALL_OUTCOMES:
+            entry = self._noted.pop()
+            total += len(entry.outcomes)
+            entries.append(entry)
+        return entries
+
+    async def _write(self, entries: list[HeldEntry]) -> None:
+        settlements = [entry.settlement() for entry in entries]
+        throttled, self._throttled = list(self._throttled.items()), {}
+        breakers = [(name, ok, failed, down) for name, (ok, failed, down) in self._breakers.items()]
+        self._breakers = {}
+        self._number += 1
+        self._writing = sum(len(item.outcomes) for item in settlements)
+        verdicts = await self._call(settlements, throttled, breakers)
+        self._writing = 0
+        for entry, settlement, owned in zip(entries, settlements, verdicts, strict=True):
+            entry.written = settlement.done
+            if not owned:
+                entry.lost = True
+                self.lease_lost += 1
+                log.warning("entry %s was taken over by another worker", settlement.id)
+
+    async def _call(
+        self,
+        settlements: list[Settlement],
+        throttled: list[tuple[str, int]],
+        breakers: list[tuple[str, int, int, int]],
+    ) -> list[bool]:
+        pause = 0.05
+        while True:
+            try:
+                return await self._queue.settle(
+                    self._worker,
+                    self._number,
+                    settlements,
+                    status_seconds=self._config.retention.status,
+                    dead_seconds=self._config.retention.dead,
+                    throttled=throttled,
+                    breakers=breakers,
+                )
+            except StoreUnavailable as error:
+                log.warning("%s; outcomes are kept and written again", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)

@@ -1,0 +1,119 @@
+"""Every error this project raises or classifies. The class decides what happens next:
+nothing else looks at the kind of an error than these attributes.
+
+`retryable`      another attempt later may succeed
+`uses_attempt`   counts against `[retry] max_attempts`
+`trips_breaker`  counts as a failure of the provider, not of the message
+`failover`       another provider may take the message
+`outcome`        what the message becomes when it is not tried again
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DispatcherError(Exception):
+    """Base of all errors; the text of an instance is one line for a person to read."""
+
+    retryable: ClassVar[bool] = False
+    uses_attempt: ClassVar[bool] = False
+    trips_breaker: ClassVar[bool] = False
+    failover: ClassVar[bool] = False
+    outcome: ClassVar[str] = "dead"
+
+
+class ConfigError(DispatcherError):
+    """The configuration is wrong. Names file, table, key and what is allowed. Exit code 2."""
+
+
+class UsageError(DispatcherError):
+    """A command was given something it cannot use (a file, an option). Exit code 2."""
+
+
+class InvalidMessage(DispatcherError):
+    """A message was refused at submit and never entered a queue."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class StoreUnavailable(DispatcherError):
+    """Redis cannot be reached or cannot answer now. Nothing is lost, no attempt is used."""
+
+    retryable = True
+
+
+class StoreFull(StoreUnavailable):
+    """Redis has no memory left, or `[store] max_queued` is reached: ingest must wait."""
+
+
+class SendError(DispatcherError):
+    """A send that did not end as accepted.
+
+    `code` is the provider's own code where it gave one ("21610", "429"), else a word of ours
+    ("connect", "timeout"). `retry_after` is in seconds, None where the provider named none.
+    """
+
+    def __init__(self, code: str, detail: str = "", retry_after: float | None = None) -> None:
+        super().__init__(detail or code)
+        self.code = code
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class Transient(SendError):
+    """No connection, or the provider had a passing fault: try again with backoff."""
+
+    retryable = True
+    uses_attempt = True
+    trips_breaker = True
+
+
+class OutcomeUnknown(SendError):
+    """The request was written and no usable answer came: it may or may not have been sent."""
+
+    retryable = True
+    uses_attempt = True
+    trips_breaker = True
+    outcome = "unknown"
+
+
+class Throttled(SendError):
+    """The provider asks for less: the limit pauses, the message is deferred."""
+
+    retryable = True
+
+
+class Permanent(SendError):
+    """The provider refuses this very message; trying again cannot help."""
+
+
+class InvalidRecipient(Permanent):
+    """The address does not exist or cannot receive this channel."""
+
+
+class OptedOut(Permanent):
+    """The recipient has told the provider to stop."""
+
+    outcome = "suppressed"
+
+
+class ContentRejected(Permanent):
+    """The content is refused (too long, filtered, template)."""
+
+
+class WindowClosed(Permanent):
+    """The channel allows this content only inside a window that is closed."""
+
+    outcome = "suppressed"
+
+
+class ProviderDown(SendError):
+    """Credentials, account or balance: no message can pass until somebody acts."""
+
+    retryable = True
+    trips_breaker = True
+    failover = True

@@ -1,0 +1,110 @@
+"""What providers and transports say to each other: a request out, one result in.
+
+A provider turns a message into a request and an answer into a verdict and never sees a socket;
+a transport moves bytes and knows no provider. Both import only this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from dispatcher.errors import SendError
+from dispatcher.messages import Content, Envelope
+
+
+class HttpRequest(NamedTuple):
+    """One HTTP request. `url` is absolute; `timeout` (seconds) runs from the first byte written
+    to the last byte of the answer."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    timeout: float
+
+
+class HttpAnswer(NamedTuple):
+    """One whole HTTP answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Delivery(Enum):
+    """How far a request came."""
+
+    NOT_SENT = "not sent"
+    """No byte was written: the provider cannot have seen it."""
+    ANSWERED = "answered"
+    """A complete answer was read."""
+    UNKNOWN = "unknown"
+    """At least one byte was written and no complete answer came back."""
+
+
+class Result(NamedTuple):
+    """The end of one send. `answer` is set exactly when `delivery` is ANSWERED; `reason` is one
+    word for the other two: "connect", "timeout", "reset", "protocol"."""
+
+    delivery: Delivery
+    answer: HttpAnswer | None = None
+    reason: str = ""
+
+
+Done = Callable[[Result], None]
+"""Called exactly once per send, from the event loop, never from inside `send` itself."""
+
+
+class Transport(Protocol):
+    """Moves requests. `send` never raises and never waits."""
+
+    def send(self, request: HttpRequest, done: Done) -> None:
+        """Write the request as soon as possible; call `done` once with the result."""
+        ...
+
+    async def close(self) -> None:
+        """Close idle connections; sends under way end as UNKNOWN or NOT_SENT."""
+        ...
+
+
+class Accepted(NamedTuple):
+    """The provider has taken the message; `provider_id` is its own id, where it gave one."""
+
+    provider_id: str | None = None
+
+
+class Outgoing(NamedTuple):
+    """One message as a provider needs it; `sender` is the literal the recipient sees."""
+
+    id: str
+    to: str
+    sender: str
+    text: str
+    ref: str | None = None
+
+
+class Provider(Protocol):
+    """One account at a provider: a pure translation, without sockets.
+
+    `idempotent` says whether the provider itself drops a message it has seen before;
+    `text_characters` is the longest text it takes, None for any.
+    """
+
+    name: str
+    channels: frozenset[str]
+    idempotent: bool
+    text_characters: int | None
+
+    def check(self, channel: str, content: Content) -> None:
+        """Refuse what this provider cannot carry. Raises InvalidMessage with the reason."""
+        ...
+
+    def compose(self, envelope: Envelope) -> Callable[[Outgoing], HttpRequest]:
+        """Prepare what all messages of an entry share; the result makes one request each."""
+        ...
+
+    def read(self, answer: HttpAnswer) -> Accepted | SendError:
+        """What an answer means. Never raises."""
+        ...

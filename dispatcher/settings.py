@@ -1,0 +1,356 @@
+"""What `dispatcher.toml` can say: one frozen struct per table, with its defaults.
+
+Names and defaults are public (see docs). `dispatcher.config` fills these structs from a file,
+the environment and flags; a struct checks by itself whatever concerns only its own keys.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import date, time
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import asdict
+
+from dispatcher.units import Duration, Rates, format_duration
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
+NAME = 'a name of letters, digits, ".", "_" and "-" that starts with a letter or digit'
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME)]
+"""Part of a Redis key, so the separators `:` and `/` and the braces of a hash tag are out."""
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Prefix = Annotated[
+    str, Meta(pattern=r"^\+[1-9][0-9]{0,14}\Z", description='"+" and 1 to 15 digits')
+]
+Channel = Literal["sms", "mms", "rcs", "whatsapp", "messenger", "email", "push", "voice"]
+Class = Literal["urgent", "normal", "bulk"]
+OnUnknown = Literal["resend", "hold"]
+
+STORE_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+LOOPBACK = ("localhost", "::1")
+MASK = "***"
+NAMED_TABLES = ("tenants", "operators", "providers", "senders", "carriers")
+
+
+class Secret:
+    """A text that only `reveal` gives away; it prints as `***`."""
+
+    __slots__ = ("_text",)
+    expects: ClassVar[str] = f'"env:NAME", "file:/path" or a text other than "{MASK}"'
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @classmethod
+    def parse(cls, value: object) -> Secret:
+        """A text as a secret; what `config show` printed is none. Raises ValueError without it."""
+        secret = cls(value) if isinstance(value, str) else value
+        if not isinstance(secret, Secret) or secret.reveal() in ("", MASK):
+            raise ValueError(f"must be {cls.expects}")
+        return secret
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def _at_least(minimum: float, **durations: float) -> None:
+    for key, seconds in durations.items():
+        if seconds < minimum:
+            least, got = format_duration(minimum), format_duration(seconds)
+            raise ValueError(f'{key} must be at least "{least}", got "{got}"')
+
+
+class StoreConfig(Struct, frozen=True, kw_only=True):
+    """`[store]`: which Redis. `max_queued` is in messages."""
+
+    url: str = "embedded"
+    data_dir: Text = ".dispatcher"
+    prefix: Name = "d"
+    max_queued: Count = 20_000_000
+    tls_ca: Text | None = None
+    tls_cert: Text | None = None
+    tls_key: Text | None = None
+    username: Secret | None = None
+    password: Secret | None = None
+
+    def __post_init__(self) -> None:
+        scheme, separator, rest = self.url.partition("://")
+        if self.url != "embedded" and not (scheme in STORE_SCHEMES and separator and rest):
+            allowed = ", ".join(f"{scheme}://…" for scheme in STORE_SCHEMES)
+            raise ValueError(f'url must be "embedded" or one of {allowed}')
+
+
+class WorkerConfig(Struct, frozen=True, kw_only=True):
+    """`[worker]`: `port` counts up per process, 0 turns metrics and health off."""
+
+    processes: Count = 1
+    lease: Duration = Duration(15)
+    port: Port = 9100
+
+    def __post_init__(self) -> None:
+        _at_least(1, lease=self.lease)
+
+
+class LogConfig(Struct, frozen=True, kw_only=True):
+    """`[log]`: `auto` is plain on a terminal and JSON lines elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "plain", "json"] = "auto"
+
+
+class ApiConfig(Struct, frozen=True, kw_only=True):
+    """`[api]`: where the HTTP API listens."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8080
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK or self.host.startswith("127.")
+
+
+class TenantConfig(Struct, frozen=True, kw_only=True):
+    """`[tenants.NAME]`: several tokens are for rotation. No `classes` means every class."""
+
+    token: tuple[Secret, ...] = ()
+    weight: Count = 1
+    classes: tuple[Class, ...] = ()
+    rate: Rates = Rates()
+    max_queued: Count | None = None
+
+
+class OperatorConfig(Struct, frozen=True, kw_only=True):
+    """`[operators.NAME]`: who may suspend lanes, change limits and replay dead letters."""
+
+    token: tuple[Secret, ...] = ()
+
+
+class ProviderConfig(Struct, frozen=True, kw_only=True):
+    """`[providers.NAME]`: the keys every kind has; all others are in `settings`, for the kind.
+
+    `concurrency` is in requests in flight per worker process, `burst` in messages. `on_unknown`
+    None leaves the choice to the class of the message.
+    """
+
+    kind: Text
+    rate: Rates = Rates()
+    burst: Count = 1
+    concurrency: Count = 256
+    timeout: Duration = Duration(30)
+    on_unknown: OnUnknown | None = None
+    cell: Name = "main"
+    http: Literal["aiohttp", "lean"] = "aiohttp"
+    base_url: Text | None = None
+    batch_wait: Duration = Duration(0)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _at_least(0.001, timeout=self.timeout)
+
+
+SenderConfig: TypeAlias = Mapping[str, tuple[str, ...]]
+"""`[senders.NAME]`: provider name → the literals the recipient may see there."""
+
+
+class CarrierConfig(Struct, frozen=True, kw_only=True):
+    """`[carriers.NAME]`: number prefixes that belong to it, and its rate over all providers."""
+
+    prefixes: tuple[Prefix, ...] = ()
+    rate: Rates = Rates()
+    burst: Count = 1
+
+
+class LimitConfig(Struct, frozen=True, kw_only=True):
+    """`[[limits]]`: holds for what matches all given selectors; `each` makes one per value.
+
+    `burst` is in `unit`s.
+    """
+
+    name: Name
+    rate: Rates
+    burst: Count = 1
+    unit: Literal["message", "segment", "request"] = "message"
+    provider: Text | None = None
+    carrier: Text | None = None
+    tenant: Text | None = None
+    channel: Channel | None = None
+    each: Literal["sender", "tenant", "carrier", "provider", "channel", "recipient"] | None = None
+
+
+class RouteProvider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One choice of a route. `weight` None: its place in the list is its place in failover."""
+
+    expects: ClassVar[str] = 'the name of a provider or {name = "…", weight = 1}'
+
+    name: Text
+    weight: Count | None = None
+
+
+class RouteConfig(Struct, frozen=True, kw_only=True):
+    """`[[routes]]`: which providers take a message; the first that matches wins.
+
+    `channel` None is every channel; `to` may contain `*`.
+    """
+
+    channel: Channel | None = None
+    to: Text = "*"
+    providers: tuple[RouteProvider, ...]
+    on_unknown: OnUnknown | None = None
+
+    def __post_init__(self) -> None:
+        if not self.providers:
+            raise ValueError("providers must name at least one provider")
+        if len({choice.weight is None for choice in self.providers}) > 1:
+            raise ValueError("providers must have a weight each, or none of them")
+
+
+class RetryConfig(Struct, frozen=True, kw_only=True):
+    """`[retry]`: full jitter up to `base`, doubled each time, up to `max`, until `max_age`."""
+
+    max_attempts: Count = 5
+    base: Duration = Duration(2)
+    max: Duration = Duration(600)
+    max_age: Duration = Duration(86_400)
+
+    def __post_init__(self) -> None:
+        _at_least(0.001, base=self.base, max_age=self.max_age)
+        _at_least(self.base, max=self.max)
+
+
+class RetentionConfig(Struct, frozen=True, kw_only=True):
+    """`[retention]`: how long statuses and dead letters are kept."""
+
+    status: Duration = Duration(72 * 3600)
+    dead: Duration = Duration(14 * 86_400)
+
+    def __post_init__(self) -> None:
+        _at_least(1, status=self.status, dead=self.dead)
+
+
+class SafetyConfig(Struct, frozen=True, kw_only=True):
+    """`[safety]`: if `allow` is not empty, only recipients that match one of it are sent to."""
+
+    allow: tuple[Text, ...] = ()
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole effective configuration."""
+
+    store: StoreConfig = StoreConfig()
+    worker: WorkerConfig = WorkerConfig()
+    log: LogConfig = LogConfig()
+    api: ApiConfig = ApiConfig()
+    tenants: Mapping[str, TenantConfig] = field(default_factory=dict)
+    operators: Mapping[str, OperatorConfig] = field(default_factory=dict)
+    providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
+    senders: Mapping[str, SenderConfig] = field(default_factory=dict)
+    carriers: Mapping[str, CarrierConfig] = field(default_factory=dict)
+    limits: tuple[LimitConfig, ...] = ()
+    routes: tuple[RouteConfig, ...] = ()
+    retry: RetryConfig = RetryConfig()
+    retention: RetentionConfig = RetentionConfig()
+    safety: SafetyConfig = SafetyConfig()
+
+
+def to_builtins(config: Config) -> dict[str, Any]:
+    """The effective configuration as it would be written in a file, secrets as `***`."""
+    return {key: _plain(value) for key, value in asdict(config).items()}
+
+
+def to_toml(config: Config) -> str:
+    """The effective configuration as TOML, secrets as `***`."""
+    blocks: list[str] = []
+    for section, content in to_builtins(config).items():
+        if isinstance(content, list):
+            blocks += [_block(f"[[{section}]]", table) for table in content]
+        elif section in NAMED_TABLES:
+            blocks += [_block(f"[{section}.{toml_key(n)}]", table) for n, table in content.items()]
+        else:
+            blocks.append(_block(f"[{section}]", content))
+    return "\n".join(blocks)
+
+
+def toml_value(value: object) -> str:
+    """One value as TOML on one line, secrets as `***`."""
+    match value:
+        case Secret():
+            return f'"{MASK}"'
+        case bool() | int() | float():
+            return repr(value).lower()
+        case date() | time():
+            return value.isoformat()
+        case list() | tuple():
+            return f"[{', '.join(toml_value(item) for item in value)}]"
+        case Mapping():
+            pairs = [f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items()]
+            return f"{{{', '.join(pairs)}}}"
+        case _:
+            text = json.dumps(_masked(str(value)), ensure_ascii=False)
+            return re.sub(r"[^ -~]", _escaped, text)
+
+
+def toml_key(key: str) -> str:
+    """A key as it is written in TOML."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Secret():
+            return MASK
+        case Duration():
+            return format_duration(value)
+        case Rates():
+            return value.texts[0] if len(value.texts) == 1 else value.texts
+        case RouteProvider(weight=None):
+            return value.name
+        case ProviderConfig():
+            common = asdict(value)
+            settings = common.pop("settings")
+            return _plain({**common, **settings})
+        case Struct():
+            return _plain(asdict(value))
+        case Mapping():
+            return {key: _plain(item) for key, item in value.items() if _given(item)}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case str():
+            return _masked(value)
+    return value
+
+
+def _given(value: object) -> bool:
+    return value is not None and (not isinstance(value, Rates) or bool(value.texts))
+
+
+def _masked(text: str) -> str:
+    """Without the password that a URL may carry."""
+    text = re.sub(r"(://[^:@/]*):.*@", rf"\1:{MASK}@", text)
+    return re.sub(r"([?&]password=)[^&]*", rf"\1{MASK}", text)
+
+
+def _block(header: str, table: Mapping[str, Any]) -> str:
+    lines = [f"{toml_key(key)} = {toml_value(value)}" for key, value in table.items()]
+    return "\n".join([header, *lines, ""])
+
+
+def _escaped(match: re.Match[str]) -> str:
+    char = match[0]
+    return char if char.isprintable() else f"\\U{ord(char):08x}"

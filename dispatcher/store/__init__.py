@@ -1,0 +1,1 @@
+"""Layer 1: Redis, and Redis only here. `keys.py` is the data model, `lua/` the scripts."""

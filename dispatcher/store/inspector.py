@@ -1,0 +1,155 @@
+"""Reads what the store knows of batches, messages and lanes: one read model for everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import redis.asyncio as aioredis
+
+from dispatcher.messages import Record, Status, decode_record
+from dispatcher.store.connection import answering
+from dispatcher.store.keys import STATUS_BLOCK, Keys
+
+COUNTED = (
+    Status.SENT, Status.DELIVERED, Status.READ, Status.UNDELIVERED, Status.UNKNOWN, Status.DEAD,
+    Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED,
+)  # fmt: skip
+"""Statuses with a counter of their own; queued is what is left of the total."""
+
+Known = tuple[Status, int, Record]
+
+
+class BatchView(NamedTuple):
+    """One batch. `counts` has every status by name and adds up to `total`; `codes` counts why
+    messages died or were suppressed ("dead:21211"); `events` counts retried and deferred."""
+
+    id: str
+    total: int
+    counts: dict[str, int]
+    codes: dict[str, int]
+    events: dict[str, int]
+    created_us: int
+    tenant: str
+    channel: str
+
+
+class LaneView(NamedTuple):
+    """One lane: messages waiting per class, and what has gone through it since the store began."""
+
+    lane: str
+    limits: tuple[str, ...]
+    depth: dict[str, int]
+    sent: int
+    retried: int
+    dead: int
+
+
+class Inspector:
+    """Read-only. All methods raise StoreUnavailable."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def records(self, batch: str, indexes: Sequence[int]) -> dict[int, Known]:
+        """What is recorded of these messages; those never settled are left out."""
+        blocks: dict[int, list[int]] = {}
+        for index in indexes:
+            blocks.setdefault(index // STATUS_BLOCK, []).append(index)
+        known: dict[int, Known] = {}
+        for block, members in blocks.items():
+            name = self._keys.status(batch, block)
+            values = await answering(partial(self._client.hmget, name, members))
+            for index, value in zip(members, values, strict=True):
+                if value is not None:
+                    known[index] = decode_record(value)
+        return known
+
+    async def batch(self, batch: str) -> BatchView | None:
+        """The counts of one batch, None for an unknown one."""
+        name = self._keys.name("batch", batch)
+        fields = await answering(partial(self._client.hgetall, name))
+        if b"total" not in fields:
+            return None
+        return _batch(batch, {key.decode(): value for key, value in fields.items()})
+
+    async def batches(self) -> list[str]:
+        """Ids of all batches still remembered, the newest first."""
+        start = len(self._keys.name("batch")) + 1
+        names = [
+            name.decode()[start:]
+            async for name in self._client.scan_iter(self._keys.name("batch", "*"), 1000)
+        ]
+        return sorted(names, reverse=True)
+
+    async def parts(self, batch: str) -> tuple[dict[int, str], str | None]:
+        """The accepted parts of a batch (first index -> check value) and its options."""
+        name = self._keys.name("batch", batch)
+        fields = await answering(partial(self._client.hgetall, name))
+        options = fields.get(b"options")
+        parts = {
+            int(key[2:]): value.decode() for key, value in fields.items() if key.startswith(b"p:")
+        }
+        return parts, options.decode() if options is not None else None
+
+    async def lane_names(self, providers: Iterable[str]) -> list[str]:
+        """Lanes of these providers that hold messages or were visited lately."""
+        found: list[str] = []
+        for provider in providers:
+            name = self._keys.name("lanes", provider)
+            lanes = await answering(partial(self._client.zrange, name, 0, -1))
+            found += (lane.decode() for lane in lanes)
+        return sorted(found)
+
+    async def lanes(self, names: Iterable[str]) -> list[LaneView]:
+        """The state of these lanes."""
+        views = []
+        for lane in names:
+            name = self._keys.name("lane", lane)
+            fields = await answering(partial(self._client.hgetall, name))
+            views.append(_lane(lane, {key.decode(): value for key, value in fields.items()}))
+        return views
+
+    async def workers(self) -> int:
+        """Workers registered now."""
+        return int(await answering(lambda: self._client.zcard(self._keys.name("workers"))))
+
+    async def unfinished(self) -> int:
+        """Messages queued, held or scheduled."""
+        return int(await answering(lambda: self._client.get(self._keys.name("queued"))) or 0)
+
+
+def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:
+    number = {key: int(value) for key, value in fields.items() if value.lstrip(b"-").isdigit()}
+    total, scheduled = number["total"], max(0, number.get("scheduled", 0))
+    counts = {status.word: number.get(status.word, 0) for status in COUNTED}
+    waiting = total - sum(counts.values())
+    scheduled = min(scheduled, waiting)
+    head = {"queued": waiting - scheduled, "scheduled": scheduled}
+    codes = {
+        key: value
+        for key, value in number.items()
+        if key.partition(":")[0] in ("dead", "suppressed") and ":" in key
+    }
+    events = {key: number.get(key, 0) for key in ("retried", "deferred")}
+    return BatchView(
+        batch,
+        total,
+        head | counts,
+        codes,
+        events,
+        number.get("created", 0),
+        fields.get("tenant", b"").decode(),
+        fields.get("channel", b"").decode(),
+    )
+
+
+def _lane(lane: str, fields: dict[str, bytes]) -> LaneView:
+    def number(name: str) -> int:
+        return max(0, int(fields.get(name, b"0")))
+
+    depth = {name: number(f"depth:{name}") for name in ("urgent", "normal", "bulk")}
+    limits = tuple(fields.get("limits", b"").decode().split())
+    return LaneView(lane, limits, depth, number("sent"), number("retried"), number("dead"))

@@ -1,0 +1,38 @@
+-- Accepts one part of a batch. Running it again changes nothing: the part is guarded by its number
+-- in the batch hash, and the second answer is `repeated` with the check value of the first.
+-- KEYS[1] batch hash
+-- ARGV 3 batch, 4 part number, 5 check value of the part, 6 tenant, 7 channel, 8 options,
+--      9 most messages queued (0 = any), 10 msgpack {lanes = {{lane, limits, weight}...},
+--      entries = {{lane, class, n, c, expires, due}...}}, 11.. one body per entry
+-- returns {'accepted', messages} | {'repeated', check} | {'full', queued}
+local batch, part = ARGV[3], 'p:' .. ARGV[4]
+local seen = redis.call('HGET', KEYS[1], part)
+if seen then return { 'repeated', seen } end
+
+local plan = cmsgpack.unpack(ARGV[10])
+local total = 0
+for _, item in ipairs(plan.entries) do total = total + item[3] end
+local most, queued = tonumber(ARGV[9]), tonumber(redis.call('GET', key('queued')) or '0')
+if most > 0 and queued + total > most then return { 'full', queued } end
+
+local now = clock()
+redis.call('HSETNX', KEYS[1], 'created', int(now))
+redis.call('HSET', KEYS[1], part, ARGV[5], 'tenant', ARGV[6], 'channel', ARGV[7], 'options', ARGV[8])
+redis.call('HINCRBY', KEYS[1], 'total', total)
+redis.call('HINCRBY', KEYS[1], 'left', total)
+redis.call('PERSIST', KEYS[1])
+redis.call('INCRBY', key('queued'), total)
+for _, lane in ipairs(plan.lanes) do
+  redis.call('HSET', key('lane', lane[1]), 'limits', lane[2], 'w:' .. ARGV[6], lane[3])
+end
+for i, item in ipairs(plan.entries) do
+  local lane, class, due = item[1], item[2], item[6]
+  local entry = { n = item[3], c = item[4], batch = batch, expires = int(item[5]), body = ARGV[10 + i] }
+  if due > now then
+    schedule(due, lane, class, entry)
+    ring(provider_of(lane))
+  else
+    push(lane, class, ARGV[6], entry, now)
+  end
+end
+return { 'accepted', total }

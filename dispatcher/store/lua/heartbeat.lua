@@ -1,0 +1,11 @@
+#!lua flags=allow-oom
+-- Says that a worker lives. Running it again says it again.
+-- KEYS[1] workers
+-- ARGV 3 worker, 4 'first' registers the worker, 'again' only renews
+-- returns {'lost'} when the worker was declared dead, else {'alive', now, control, workers}: workers is
+--      {worker, heartbeat, ...} of all, the longest silent first
+local now = clock()
+if ARGV[4] ~= 'first' and not redis.call('ZSCORE', KEYS[1], ARGV[3]) then return { 'lost' } end
+redis.call('ZADD', KEYS[1], int(now), ARGV[3])
+local all = redis.call('ZRANGE', KEYS[1], 0, 999, 'WITHSCORES')
+return { 'alive', int(now), redis.call('GET', key('control')) or '0', all }

@@ -1,0 +1,90 @@
+-- Put in front of every script. ARGV[1] = prefix, ARGV[2] = {cell}; KEYS[1] carries the same tag,
+-- all other keys are built here. Words and key names: store/keys.py. Times are microseconds.
+local PREFIX, TAG = ARGV[1], ARGV[2]
+local GROUP = 'workers'
+local H, G = 50000, 100000 -- refill mark and grant, us
+local RETURNED = '~'
+
+local function key(kind, rest)
+  local name = PREFIX .. ':' .. kind .. ':' .. TAG
+  if rest then return name .. ':' .. rest end
+  return name
+end
+
+-- `..` and tostring keep 14 digits only, a time has 16.
+local function int(number) return string.format('%.0f', number) end
+
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function ring(provider)
+  local bell = key('bell', provider)
+  if redis.call('LLEN', bell) == 0 then redis.call('RPUSH', bell, '1') end
+end
+
+local function provider_of(lane) return string.match(lane, '^[^/]+') end
+
+-- Lists the lane as due now unless it has a time; urgent messages pull that time forward.
+local function list_lane(lane, class, now)
+  local lanes, provider = key('lanes', provider_of(lane)), provider_of(lane)
+  local added = redis.call('ZADD', lanes, 'NX', int(now), lane)
+  if added == 0 and class == 'urgent' then
+    added = redis.call('ZADD', lanes, 'LT', 'CH', int(now), lane)
+  end
+  if added == 1 then ring(provider) end
+end
+
+-- Adds one entry to a queue. entry: n, c, batch, expires, body, and a, r where known.
+local function push(lane, class, tenant, entry, now)
+  local queue = key('queue', lane .. ':' .. class .. ':' .. tenant)
+  if redis.call('EXISTS', queue) == 0 then
+    redis.call('XGROUP', 'CREATE', queue, GROUP, '0', 'MKSTREAM')
+  end
+  local args = { 'XADD', queue, '*', 'n', entry.n, 'c', entry.c, 'batch', entry.batch,
+    'expires', entry.expires, 'body', entry.body }
+  if entry.a then args[#args + 1] = 'a'; args[#args + 1] = entry.a end
+  if entry.r then args[#args + 1] = 'r'; args[#args + 1] = entry.r end
+  redis.call(unpack(args))
+  local hash = key('lane', lane)
+  redis.call('HINCRBY', hash, 'depth:' .. class, entry.n)
+  if tenant == RETURNED then
+    redis.call('HINCRBY', hash, 'back:' .. class, entry.n)
+  else
+    local vt = redis.call('HGET', hash, 'vt:' .. class) or '0'
+    redis.call('ZADD', key('fair', lane .. ':' .. class), 'NX', vt, tenant)
+  end
+  list_lane(lane, class, now)
+end
+
+-- Puts an entry aside until `due`.
+local function schedule(due, lane, class, entry)
+  local id = redis.call('INCR', key('counter'))
+  local packed = cmsgpack.pack({ lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body })
+  redis.call('HSET', key('items'), id, packed)
+  redis.call('ZADD', key('scheduled'), int(due), id)
+  redis.call('HINCRBY', key('batch', entry.batch), 'scheduled', entry.n)
+  return id
+end
+
+-- Takes an entry out of its queue for good; a queue left empty disappears.
+local function remove(queue, id)
+  redis.call('XACK', queue, GROUP, id)
+  redis.call('XDEL', queue, id)
+  if redis.call('XLEN', queue) == 0 then redis.call('DEL', queue) end
+end
+
+local function fields_of(list)
+  local fields = {}
+  for i = 1, #list, 2 do fields[list[i]] = list[i + 1] end
+  return fields
+end
+
+-- "<lane>:<class>:<tenant>" -> lane, class, tenant; the lane itself may hold colons.
+local function split_queue(name) return string.match(name, '^(.*):([^:]*):([^:]*)$') end
+
+local function owned(queue, id, worker)
+  local pending = redis.pcall('XPENDING', queue, GROUP, id, id, 1)
+  return not pending.err and pending[1] ~= nil and pending[1][2] == worker
+end

@@ -1,0 +1,49 @@
+#!lua flags=allow-oom
+-- Puts back what a worker holds. Each entry moves in one step, so a second run finds only the rest.
+-- KEYS[1] held of that worker
+-- ARGV 3 worker, 4 mode, 5 lease (us), 6 heartbeat seen (mode dead) or
+--      provider whose entries are meant (mode unseen), 7.. fields to leave (mode unseen)
+-- mode dead: the worker is silent; what it was granted may have been sent
+-- mode unseen: the worker itself never saw these entries (a lost reply); certainly unsent
+-- mode leave: the worker itself ends with nothing in flight; unsent as far as it did not say otherwise
+-- returns {'alive'} when a dead worker is not dead, else {'done'|'more', entries moved, messages moved}
+local worker, mode = ARGV[3], ARGV[4]
+local now, workers = clock(), key('workers')
+if mode == 'dead' then
+  local beat = redis.call('ZSCORE', workers, worker)
+  if beat and (beat ~= ARGV[6] or now - tonumber(beat) < tonumber(ARGV[5])) then return { 'alive' } end
+end
+local keep, start = {}, mode == 'unseen' and ARGV[6] .. '/' or ''
+for i = 7, #ARGV do keep[ARGV[i]] = true end
+
+local function put_back(field, granted)
+  local name, id = string.match(field, '^(.*)|([^|]*)$')
+  local queue = key('queue', name)
+  redis.call('HDEL', KEYS[1], field)
+  if not owned(queue, id, worker) then return 0 end
+  local found = redis.call('XRANGE', queue, id, id)
+  if not found[1] then return 0 end
+  local entry = fields_of(found[1][2])
+  local lane, class = split_queue(name)
+  if mode == 'dead' then entry.a = int(math.max(tonumber(entry.a or '0'), granted)) end
+  entry.r = int(tonumber(entry.r or '0') + (mode == 'dead' and 1 or 0))
+  push(lane, class, RETURNED, entry, now)
+  remove(queue, id)
+  return tonumber(entry.n)
+end
+
+local entries, messages, most, more = 0, 0, 500, false
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local field = all[i]
+  if string.sub(field, 1, 1) ~= '#' and string.sub(field, 1, #start) == start and not keep[field] then
+    if entries >= most then more = true; break end
+    local n = put_back(field, tonumber(all[i + 1]))
+    if n > 0 then entries = entries + 1; messages = messages + n end
+  end
+end
+if not more and mode ~= 'unseen' then
+  redis.call('DEL', KEYS[1])
+  redis.call('ZREM', workers, worker)
+end
+return { more and 'more' or 'done', entries, messages }

@@ -1,0 +1,166 @@
+#!lua flags=allow-oom
+-- Writes outcomes and removes what is done, all or nothing per entry; each entry has its own
+-- verdict. Running it again changes nothing: the worker's settle number in `held` guards the whole call.
+-- KEYS[1] held of the worker
+-- ARGV 3 worker, 4 settle number, 5 status retention (s), 6 dead letter retention (unused by Lua, s),
+--      7 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
+--      moves = {{due (0 = now), lane, class, n, c, expires}...}, counters = {name = n}, batch}...},
+--      throttled = {{limit, us}...}, breakers = {{provider, ok, failed, down}...}},
+--      8.. per entry: a value per outcome, a letter per dead one, a body per move
+-- returns {'lost'} | {'repeated'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
+--      this worker no longer owns (nothing of it was written)
+local worker = ARGV[3]
+if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
+if redis.call('HGET', KEYS[1], '#seq') == ARGV[4] then return { 'repeated' } end
+local plan = cmsgpack.unpack(ARGV[7])
+local ttl, now, blob = ARGV[5], clock(), 7
+local WORDS = { u = 'unknown', s = 'sent', f = 'undelivered', v = 'delivered', r = 'read', d = 'dead',
+  e = 'expired', c = 'cancelled', x = 'suppressed' }
+local RANK = { q = 0, z = 0, u = 1, s = 2, d = 2, e = 2, c = 2, x = 2, f = 3, v = 4, r = 5 }
+local BLOCK = 256
+
+local function next_blob()
+  blob = blob + 1
+  return ARGV[blob]
+end
+
+local counts = {} -- hash key -> field -> change
+local function count(hash, field, change)
+  local fields = counts[hash]
+  if not fields then fields = {}; counts[hash] = fields end
+  fields[field] = (fields[field] or 0) + change
+end
+
+-- The values stored for these outcomes, read with one call per status hash.
+local function stored(batch, outcomes)
+  local blocks, found = {}, {}
+  for _, o in ipairs(outcomes) do
+    local block = math.floor(o[1] / BLOCK)
+    blocks[block] = blocks[block] or {}
+    table.insert(blocks[block], o[1])
+  end
+  for block, indexes in pairs(blocks) do
+    local values = redis.call('HMGET', key('status', batch .. ':' .. block), unpack(indexes))
+    for i, index in ipairs(indexes) do found[index] = values[i] end
+  end
+  return found
+end
+
+local function supersedes(value, hop, letter)
+  if not value then return true end
+  local old = string.byte(value, 2) * 256 + string.byte(value, 3)
+  if old ~= hop then return hop > old end
+  return RANK[letter] > RANK[string.sub(value, 1, 1)] or RANK[string.sub(value, 1, 1)] == 0
+end
+
+local function write_outcomes(batch, outcomes, values)
+  local hash, found, writes = key('batch', batch), stored(batch, outcomes), {}
+  for i, o in ipairs(outcomes) do
+    local index, letter, old = o[1], o[3], found[o[1]]
+    if supersedes(old, o[2], letter) then
+      local block = math.floor(index / BLOCK)
+      writes[block] = writes[block] or {}
+      table.insert(writes[block], index)
+      table.insert(writes[block], values[i])
+      local before = old and WORDS[string.sub(old, 1, 1)]
+      if before then count(hash, before, -1); count(hash, 'left', 1) end
+      if WORDS[letter] then count(hash, WORDS[letter], 1); count(hash, 'left', -1) end
+    end
+  end
+  for block, pairs_ in pairs(writes) do
+    local status = key('status', batch .. ':' .. block)
+    redis.call('HSET', status, unpack(pairs_))
+    redis.call('EXPIRE', status, ttl)
+  end
+end
+
+local function settle(item)
+  local name, id, done, outcomes, moves = item[1], item[2], item[3], item[4], item[5]
+  local batch, queue = item[7], key('queue', name)
+  local values, letters, bodies = {}, {}, {}
+  for i, o in ipairs(outcomes) do
+    values[i] = next_blob()
+    if o[4] == 1 then letters[i] = next_blob() end
+  end
+  for i = 1, #moves do bodies[i] = next_blob() end
+  if not owned(queue, id, worker) then
+    redis.call('HDEL', KEYS[1], name .. '|' .. id)
+    return 0
+  end
+  write_outcomes(batch, outcomes, values)
+  for i, letter in pairs(letters) do
+    local message = batch .. '-' .. int(outcomes[i][1])
+    redis.call('ZADD', key('dead'), int(now), message)
+    redis.call('HSET', key('letters'), message, letter)
+  end
+  for i, m in ipairs(moves) do
+    local entry = { n = m[4], c = m[5], batch = batch, expires = int(m[6]), body = bodies[i] }
+    if m[1] > now then
+      schedule(m[1], m[2], m[3], entry)
+    else
+      push(m[2], m[3], RETURNED, entry, now)
+    end
+  end
+  local lane = split_queue(name)
+  for field, n in pairs(item[6]) do
+    count(key('batch', batch), field, n)
+    if field == 'retried' or field == 'deferred' then count(key('lane', lane), field, n) end
+  end
+  for _, o in ipairs(outcomes) do
+    if o[3] == 's' or o[3] == 'd' then count(key('lane', lane), WORDS[o[3]], 1) end
+  end
+  if done == 1 then
+    remove(queue, id)
+    redis.call('HDEL', KEYS[1], name .. '|' .. id)
+  end
+  return 1
+end
+
+-- One event counts once: answers that come while the limit is paused, or within a second of the
+-- last cut, belong to the same one.
+local function throttle(name, wait)
+  local hash = key('limit', name)
+  local v = redis.call('HMGET', hash, 'pause', 'factor', 'factored', 'interval')
+  if not v[4] then return end
+  local pause, factored = tonumber(v[1] or '0'), tonumber(v[3] or '0')
+  if pause < now and now - factored > 1000000 then
+    local factor = math.min(1, tonumber(v[2] or '1') + 0.05 * (now - factored) / 1000000)
+    redis.call('HSET', hash, 'factor', math.max(0.05, factor * 0.7), 'factored', int(now))
+  end
+  if now + wait > pause then redis.call('HSET', hash, 'pause', int(now + wait)) end
+end
+
+-- Opens after 20 failures in a row or at once when the provider is down; a probe decides.
+local function breaker(provider, ok, failed, down)
+  local hash = key('breaker', provider)
+  local v = redis.call('HMGET', hash, 'state', 'fails', 'cooldown')
+  local state, fails, cooldown = v[1] or 'closed', tonumber(v[2] or '0'), tonumber(v[3] or '0')
+  if state == 'open' then return end
+  if failed == 0 then
+    if state == 'half' then redis.call('DEL', hash); ring(provider) end
+    if fails > 0 then redis.call('HSET', hash, 'fails', 0) end
+    return
+  end
+  fails = ok > 0 and failed or fails + failed
+  if down == 1 or state == 'half' or fails >= 20 then
+    cooldown = math.min(300000000, math.max(5000000, cooldown * 2))
+    redis.call('HSET', hash, 'state', 'open', 'fails', 0, 'until', int(now + cooldown), 'cooldown', int(cooldown))
+  else
+    redis.call('HSET', hash, 'fails', fails)
+  end
+end
+
+local verdicts = {}
+for i, item in ipairs(plan.entries) do verdicts[i] = settle(item) end
+for _, t in ipairs(plan.throttled) do throttle(t[1], t[2]) end
+for _, b in ipairs(plan.breakers) do breaker(b[1], b[2], b[3], b[4]) end
+for hash, fields in pairs(counts) do
+  local left = fields.left
+  if left then redis.call('INCRBY', key('queued'), left) end
+  for field, change in pairs(fields) do
+    local value = redis.call('HINCRBY', hash, field, change)
+    if field == 'left' and value <= 0 then redis.call('EXPIRE', hash, ttl) end
+  end
+end
+redis.call('HSET', KEYS[1], '#seq', ARGV[4])
+return { 'settled', verdicts }

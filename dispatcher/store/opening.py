@@ -1,0 +1,67 @@
+"""Opens the store of a configuration: embedded or remote, one cell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import redis.asyncio as aioredis
+
+from dispatcher.settings import Secret, StoreConfig
+from dispatcher.store.connection import connect, reach
+from dispatcher.store.embedded import EmbeddedStore
+from dispatcher.store.inspector import Inspector
+from dispatcher.store.keys import Keys
+from dispatcher.store.queue import Queue
+
+PATIENCE = 5.0
+"""Seconds a command waits for an absent store."""
+
+
+class Store(NamedTuple):
+    """An open store. `client` is for short commands, `blocking` for reads that wait."""
+
+    url: str
+    keys: Keys
+    client: aioredis.Redis
+    blocking: aioredis.Redis
+    queue: Queue
+    inspector: Inspector
+
+
+@asynccontextmanager
+async def open_store(
+    config: StoreConfig, patience: float | None = PATIENCE
+) -> AsyncIterator[Store]:
+    """Join or connect; leave again at the end. `patience` None waits for ever.
+
+    Raises StoreUnavailable when there is no answer in time, ConfigError where waiting is no use.
+    """
+    embedded = None
+    if config.url == "embedded":
+        embedded = await asyncio.to_thread(EmbeddedStore.join, Path(config.data_dir))
+    url = embedded.url if embedded is not None else config.url
+    options = {
+        "username": _reveal(config.username),
+        "password": _reveal(config.password),
+        "tls_ca": config.tls_ca,
+        "tls_cert": config.tls_cert,
+        "tls_key": config.tls_key,
+    }
+    client, blocking = connect(url, options), connect(url, options, blocking=True)
+    try:
+        await reach(client, patience)
+        keys = Keys(config.prefix)
+        yield Store(url, keys, client, blocking, Queue(client, keys), Inspector(client, keys))
+    finally:
+        await client.aclose()
+        await blocking.aclose()
+        if embedded is not None:
+            embedded.close()
+
+
+def _reveal(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()

@@ -1,0 +1,358 @@
+"""The path of an entry through the store: enqueue, claim, settle, and who holds what.
+
+Each method is one script call; `lua/` says what the scripts do and why running one twice does no
+harm. All raise StoreUnavailable when no answer came: the call may or may not have been carried out,
+and may be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import redis.asyncio as aioredis
+
+from dispatcher.errors import DispatcherError, StoreFull
+from dispatcher.messages import Attempt, Status
+from dispatcher.store.keys import Keys
+from dispatcher.store.scripts import Script
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class WorkerLost(DispatcherError):
+    """The store has declared this worker dead and given away what it held."""
+
+
+class NewEntry(msgspec.Struct, frozen=True):
+    """One entry to enqueue. `cost` is the segments of each message, `due_us` 0 for at once."""
+
+    lane: str
+    class_: str
+    count: int
+    cost: int
+    expires_us: int
+    due_us: int
+    body: bytes
+
+
+class NewLane(NamedTuple):
+    """What a lane must know when its first entry arrives."""
+
+    lane: str
+    limits: tuple[str, ...]
+    weight: float = 1.0
+
+
+class Accepted(NamedTuple):
+    """The answer of an enqueue. `repeated` when the part had been accepted before; `check` is then
+    the check value it had."""
+
+    messages: int
+    repeated: bool = False
+    check: str = ""
+
+
+class ClaimedEntry(msgspec.Struct, frozen=True):
+    """One entry as claimed. `ambiguous` is None for a fresh entry; for one put back it is how many
+    of its first rows may have been sent. `mark` is "", "expired" or "cancelled"."""
+
+    queue: str
+    id: str
+    slots: int
+    mark: str
+    count: int
+    cost: int
+    batch: str
+    expires_us: int
+    body: bytes
+    ambiguous: int | None
+    reclaims: int
+
+    @property
+    def field(self) -> str:
+        """Its name in `held`."""
+        return f"{self.queue}|{self.id}"
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Slots of one lane: `count` of them, the first `offset_us` after the claim, then one every
+    `spacing_us`. Without a rate (`paced` false) all may be used at once and none expires."""
+
+    lane: str
+    offset_us: int
+    spacing_us: float
+    count: int
+    paced: bool
+    booked: int
+    entries: list[ClaimedEntry]
+
+
+class Claim(NamedTuple):
+    """The answer of a claim; `breaker` is closed, open, half or probe, `next_us` the time until
+    something may be due."""
+
+    breaker: str
+    now_us: int
+    control: int
+    next_us: int
+    skipped: list[str]
+    grants: list[Grant]
+
+
+class Heartbeat(NamedTuple):
+    """The answer of a heartbeat: the store's clock and every worker's last heartbeat."""
+
+    now_us: int
+    control: int
+    beats: dict[str, str]
+
+
+class Letter(msgspec.Struct, array_like=True, frozen=True):
+    """A dead letter: what is needed to inspect it and to send it again."""
+
+    lane: str
+    class_: str
+    status: str
+    code: str
+    detail: str
+    provider_id: str | None
+    history: tuple[Attempt, ...]
+    expires_us: int
+    body: bytes
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one message of an entry: `value` as `messages.encode_record` writes it;
+    `letter` is a packed Letter for dead and unknown ones."""
+
+    index: int
+    hop: int
+    status: Status
+    value: bytes
+    letter: bytes | None = None
+
+
+class Move(msgspec.Struct, frozen=True):
+    """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time."""
+
+    due_us: int
+    lane: str
+    class_: str
+    count: int
+    cost: int
+    expires_us: int
+    body: bytes
+
+
+class Settlement(NamedTuple):
+    """All that is known of one entry by now; `done` when nothing of it is left."""
+
+    queue: str
+    id: str
+    batch: str
+    done: bool
+    outcomes: Sequence[Outcome]
+    moves: Sequence[Move]
+    counters: dict[str, int]
+
+
+class Queue:
+    """The scripts of one cell, typed."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        self.keys = keys
+        self._enqueue = Script(client, keys, "enqueue")
+        self._limits = Script(client, keys, "limits")
+        self._claim = Script(client, keys, "claim")
+        self._settle = Script(client, keys, "settle")
+        self._heartbeat = Script(client, keys, "heartbeat")
+        self._reclaim = Script(client, keys, "reclaim")
+
+    async def enqueue(
+        self,
+        batch: str,
+        part: int,
+        check: str,
+        *,
+        tenant: str,
+        channel: str,
+        options: str,
+        max_queued: int,
+        lanes: Iterable[NewLane],
+        entries: Sequence[NewEntry],
+    ) -> Accepted:
+        """Accept one part of a batch, at most once. Raises StoreFull."""
+        plan = {
+            "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
+            "entries": [
+                (e.lane, e.class_, e.count, e.cost, float(e.expires_us), float(e.due_us))
+                for e in entries
+            ],
+        }
+        reply = await self._enqueue(
+            self.keys.name("batch", batch),
+            batch, part, check, tenant, channel, options, max_queued, _pack(plan),
+            *(entry.body for entry in entries),
+        )  # fmt: skip
+        if reply[0] == b"full":
+            raise StoreFull(f"[store] max_queued = {max_queued} reached: {int(reply[1])} queued")
+        if reply[0] == b"repeated":
+            return Accepted(0, True, reply[1].decode())
+        return Accepted(int(reply[1]))
+
+    async def write_limits(
+        self, limits: Iterable[tuple[str, float, int]], lanes: Iterable[NewLane] = ()
+    ) -> int:
+        """Write limits `(name, interval in us per unit or 0, burst)` and the limits of lanes known
+        already. Returns the control number."""
+        plan = {
+            "limits": [(name, float(interval), burst) for name, interval, burst in limits],
+            "lanes": [(lane.lane, " ".join(lane.limits)) for lane in lanes],
+        }
+        return int(await self._limits(self.keys.name("control"), _pack(plan)))
+
+    async def claim(
+        self,
+        provider: str,
+        worker: str,
+        room: int,
+        lead_us: int,
+        probe_seconds: float,
+        held: Iterable[tuple[str, Sequence[tuple[str, int]]]],
+    ) -> Claim:
+        """Ask for up to `room` slots; `held` lists per lane the entries with messages that have
+        none yet. Raises WorkerLost."""
+        reply = await self._claim(
+            self.keys.name("lanes", provider),
+            provider, worker, room, lead_us, probe_seconds,
+            _pack([[lane, *fields] for lane, fields in held]),
+        )  # fmt: skip
+        if reply[0] == b"lost":
+            raise WorkerLost(f"worker {worker} was declared dead")
+        state, now, control, until, skipped, grants = reply
+        return Claim(
+            state.decode(),
+            int(now),
+            int(control),
+            int(until),
+            [name.decode() for name in skipped],
+            [_grant(item) for item in grants],
+        )
+
+    async def settle(
+        self,
+        worker: str,
+        number: int,
+        settlements: Sequence[Settlement],
+        *,
+        status_seconds: float,
+        dead_seconds: float,
+        throttled: Iterable[tuple[str, int]] = (),
+        breakers: Iterable[tuple[str, int, int, int]] = (),
+    ) -> list[bool]:
+        """Write outcomes. `number` must differ from the last settle of this worker unless it is the
+        very same call again. Returns per settlement whether it was this worker's to write.
+        `throttled` is (limit, pause in us), `breakers` (provider, answers, failures, 1 if down).
+        Raises WorkerLost."""
+        plan = {
+            "entries": [_settlement(item) for item in settlements],
+            "throttled": list(throttled),
+            "breakers": list(breakers),
+        }
+        reply = await self._settle(
+            self.keys.name("held", worker),
+            worker, number, int(status_seconds), int(dead_seconds), _pack(plan),
+            *(blob for item in settlements for blob in _blobs(item)),
+        )  # fmt: skip
+        if reply[0] == b"lost":
+            raise WorkerLost(f"worker {worker} was declared dead")
+        if reply[0] == b"repeated":
+            return [True] * len(settlements)
+        return [verdict == 1 for verdict in reply[1]]
+
+    async def heartbeat(self, worker: str, *, first: bool = False) -> Heartbeat:
+        """Renew (or with `first` register) a worker. Raises WorkerLost."""
+        reply = await self._heartbeat(
+            self.keys.name("workers"), worker, "first" if first else "again"
+        )
+        if reply[0] == b"lost":
+            raise WorkerLost(f"worker {worker} was declared dead")
+        items = [item.decode() for item in reply[3]]
+        beats = dict(zip(items[::2], items[1::2], strict=True))
+        return Heartbeat(int(reply[1]), int(reply[2]), beats)
+
+    async def reclaim_dead(self, worker: str, beat: str, lease: float) -> int:
+        """Put back what a silent worker held, if its heartbeat is still `beat` and older than the
+        lease. Returns the messages put back."""
+        return await self._put_back(worker, "dead", int(lease * 1_000_000), beat)
+
+    async def reclaim_unseen(self, worker: str, provider: str, known: Iterable[str]) -> int:
+        """Put back what this worker holds of a provider without knowing it (a lost reply)."""
+        return await self._put_back(worker, "unseen", 0, provider, *known)
+
+    async def leave(self, worker: str) -> int:
+        """End this worker; what it still held goes back."""
+        return await self._put_back(worker, "leave", 0, "")
+
+    async def _put_back(self, worker: str, *arguments: Any) -> int:
+        moved = 0
+        while True:
+            reply = await self._reclaim(self.keys.name("held", worker), worker, *arguments)
+            if reply[0] == b"alive":
+                return moved
+            moved += int(reply[2])
+            if reply[0] == b"done":
+                return moved
+
+
+def _grant(item: list[Any]) -> Grant:
+    lane, offset, spacing, count, paced, booked, entries = item
+    return Grant(
+        lane.decode(),
+        int(offset),
+        float(spacing),
+        count,
+        paced == 1,
+        booked,
+        [_entry(entry) for entry in entries],
+    )
+
+
+def _entry(item: list[Any]) -> ClaimedEntry:
+    queue, entry_id, slots, mark, flat = item
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    put_back = b"a" in fields or b"r" in fields
+    return ClaimedEntry(
+        queue.decode(),
+        entry_id.decode(),
+        slots,
+        mark.decode(),
+        int(fields[b"n"]),
+        int(fields[b"c"]),
+        fields[b"batch"].decode(),
+        int(fields[b"expires"]),
+        fields[b"body"],
+        int(fields.get(b"a", 0)) if put_back else None,
+        int(fields.get(b"r", 0)),
+    )
+
+
+def _settlement(item: Settlement) -> tuple[Any, ...]:
+    outcomes = [(o.index, o.hop, o.status.value, 1 if o.letter else 0) for o in item.outcomes]
+    moves = [
+        (float(m.due_us), m.lane, m.class_, m.count, m.cost, float(m.expires_us))
+        for m in item.moves
+    ]
+    done = 1 if item.done else 0
+    return (item.queue, item.id, done, outcomes, moves, item.counters, item.batch)
+
+
+def _blobs(item: Settlement) -> Iterable[bytes]:
+    for outcome in item.outcomes:
+        yield outcome.value
+        if outcome.letter is not None:
+            yield outcome.letter
+    for move in item.moves:
+        yield move.body

@@ -1,0 +1,59 @@
+"""Runs the Lua scripts: EVALSHA, and EVAL where the server does not know the script (any more).
+
+Versions of a script live side by side on a server, each under its own hash. Every failure comes out
+as StoreUnavailable: after it the caller does not know whether the script ran, and each script is
+harmless when run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+import redis.asyncio as aioredis
+from redis import exceptions
+
+from dispatcher.errors import StoreFull, StoreUnavailable
+from dispatcher.store.keys import Keys
+
+Argument = bytes | str | int | float
+
+
+def _source(name: str) -> str:
+    folder = files("dispatcher.store") / "lua"
+    library = (folder / "lib.lua").read_text()
+    script = (folder / f"{name}.lua").read_text()
+    if script.startswith("#!"):
+        head, _, body = script.partition("\n")
+        return f"{head}\n{library}\n{body}"
+    return f"{library}\n{script}"
+
+
+class Script:
+    """One script of `lua/`, bound to a client and a cell; call it with a key and arguments."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys, name: str) -> None:
+        self._client = client
+        self._prefix = (keys.prefix, keys.tag)
+        self._source = _source(name)
+        self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+        self.name = name
+
+    async def __call__(self, key: str, *arguments: Argument) -> Any:
+        """Run the script. Raises StoreUnavailable, StoreFull."""
+        try:
+            try:
+                return await self._client.evalsha(self._sha, 1, key, *self._prefix, *arguments)
+            except exceptions.NoScriptError:
+                return await self._client.eval(self._source, 1, key, *self._prefix, *arguments)
+        except (exceptions.RedisError, OSError, TimeoutError) as error:
+            raise unavailable(error, self.name) from None
+
+
+def unavailable(error: BaseException, what: str) -> StoreUnavailable:
+    """The error of ours for an error of the client: one line that says what was being done."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
+        return StoreFull(f"store is full ({what}): {text}")
+    return StoreUnavailable(f"store did not answer ({what}): {text}")

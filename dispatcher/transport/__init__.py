@@ -1,0 +1,1 @@
+"""Layer 1: bytes on the wire. Knows no provider."""
