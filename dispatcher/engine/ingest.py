@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,13 +15,19 @@ from zlib import crc32
 
 import msgspec
 
-from dispatcher.errors import InvalidMessage, StoreFull, StoreUnavailable, UsageError
+from dispatcher.errors import (
+    ConfigError,
+    InvalidMessage,
+    StoreFull,
+    StoreUnavailable,
+    UsageError,
+)
 from dispatcher.exchange import Provider
 from dispatcher.messages import CHANNELS, CLASSES, ENTRY_MESSAGES, Content, Envelope, encode_body
 from dispatcher.policy.carriers import Carriers
 from dispatcher.policy.recipients import normalise
 from dispatcher.policy.routing import Limits, Route, Router
-from dispatcher.settings import Config
+from dispatcher.settings import NAME, NAME_PATTERN, Config
 from dispatcher.store.queue import Accepted, NewEntry, NewLane, Queue
 from dispatcher.template import Template
 
@@ -28,6 +35,9 @@ log = logging.getLogger(__name__)
 
 ENTRY_SECONDS = 0.1
 """An entry holds about what its lane may send in this time."""
+BEGINNING = -1
+"""Number of the empty part that makes a batch known before its first record is accepted."""
+_NAME = re.compile(NAME_PATTERN)
 
 
 class Recipient(msgspec.Struct, frozen=True):
@@ -50,7 +60,8 @@ class Rejected(msgspec.Struct, frozen=True):
 
 class Part(NamedTuple):
     """Records ready to enqueue. `first` is the index of the first record, `check` a check value of
-    all of them, `carriers` counts accepted messages by carrier."""
+    all of them, `carriers` counts accepted messages by carrier, `duplicates` is how many were left
+    out because their recipient was accepted before."""
 
     first: int
     check: str
@@ -59,11 +70,13 @@ class Part(NamedTuple):
     accepted: int
     rejected: list[Rejected]
     carriers: dict[str, int]
+    duplicates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a submit call says once for all its recipients. Times in us, `ttl` in seconds."""
+    """What a submit call says once for all its recipients. Times in us, `ttl` in seconds. With
+    `dedupe` a recipient that stands there twice gets one message."""
 
     channel: str
     sender: str
@@ -73,11 +86,11 @@ class Submission:
     send_at_us: int = 0
     tenant: str = "default"
     campaign: str | None = None
+    dedupe: bool = False
 
     def fingerprint(self) -> str:
-        """The same for the same submission; `send_at` and the clock do not count."""
-        parts = (self.channel, self.sender, self.content, self.class_, self.ttl, self.campaign)
-        return f"{crc32(msgspec.msgpack.encode(parts)):08x}"
+        """The same for the same submission, whenever it is made."""
+        return f"{crc32(msgspec.msgpack.encode(self)):08x}"
 
 
 @dataclass(slots=True)
@@ -168,6 +181,7 @@ class OpenBatch:
         self._ingest = ingest
         self._render = render
         self._lanes: dict[tuple[str, Route], _Group] = {}
+        self._seen: set[int] = set()
         self._missing = [name for name in self.names if name not in columns]
 
     @property
@@ -180,7 +194,7 @@ class OpenBatch:
         groups: dict[tuple[str, Route], _Group] = {}
         rejected: list[Rejected] = []
         carriers: dict[str, int] = {}
-        check = 0
+        check = duplicates = 0
         for recipient in recipients:
             check = crc32(repr(recipient).encode("utf-8", "surrogateescape"), check)
             try:
@@ -188,21 +202,37 @@ class OpenBatch:
             except InvalidMessage as error:
                 rejected.append(Rejected(recipient.index, error.code, error.detail))
                 continue
+            if self._repeats(to):
+                duplicates += 1
+                continue
             group = groups.get((carrier, route)) or self._group(groups, carrier, route)
             group.rows.append(_row(recipient, to))
             carriers[carrier] = carriers.get(carrier, 0) + 1
         entries = [entry for group in groups.values() for entry in self._cut(group)]
         lanes = {group.lane: group.new for group in groups.values()}
-        accepted = len(recipients) - len(rejected)
+        accepted = len(recipients) - len(rejected) - duplicates
         return Part(
-            first, f"{check:08x}", entries, list(lanes.values()), accepted, rejected, carriers
-        )
+            first, f"{check:08x}", entries, list(lanes.values()), accepted, rejected, carriers,
+            duplicates,
+        )  # fmt: skip
+
+    def _repeats(self, to: str) -> bool:
+        """With `dedupe`: whether this recipient was accepted before."""
+        if not self.submission.dedupe:
+            return False
+        mark, known = hash(to), len(self._seen)
+        self._seen.add(mark)
+        return len(self._seen) == known
 
     def _place(self, recipient: Recipient) -> tuple[str, str, Route]:
         channel, ingest = self.submission.channel, self._ingest
         to = normalise(channel, recipient.to)
         text = self._render(recipient.values)
-        carrier = recipient.carrier or ingest.carriers.of(channel, to)
+        carrier = recipient.carrier
+        if carrier is None:
+            carrier = ingest.carriers.of(channel, to)
+        elif not _NAME.match(carrier):
+            raise InvalidMessage("invalid_carrier", f"carrier {carrier!r} must be {NAME}")
         route = ingest.router.route(channel, to)
         most = ingest.providers[route.providers[0]].text_characters
         if most is not None and len(text) > most:
@@ -243,6 +273,11 @@ class OpenBatch:
             for at in range(0, len(rows), size)
         ]
 
+    async def begin(self, queue: Queue, patience: float, waiting: Callable[[str], None]) -> None:
+        """Make the batch known to the store, so that its id can be given away and resumed."""
+        nothing = Part(BEGINNING, "", [], [], 0, [], {})
+        await self.enqueue_patiently(queue, nothing, patience, waiting)
+
     async def enqueue(self, queue: Queue, part: Part) -> Accepted:
         """Write one part, at most once however often it is called. Raises StoreUnavailable."""
         return await queue.enqueue(
@@ -261,7 +296,10 @@ class OpenBatch:
         self, queue: Queue, part: Part, patience: float, waiting: Callable[[str], None]
     ) -> Accepted:
         """Like `enqueue`, but an unreachable store is waited for (`patience` seconds), and a full
-        one as long as it takes; `waiting` is told why."""
+        one as long as it takes; `waiting` is told why. Raises StoreUnavailable, ConfigError."""
+        most = self._ingest.config.store.max_queued
+        if part.accepted > most:
+            raise ConfigError(f"[store] max_queued = {most} is less than {part.accepted} at a time")
         pause, waited = 0.1, 0.0
         while True:
             try:
@@ -302,3 +340,5 @@ def _check_words(submission: Submission) -> None:
         raise UsageError(f"class {submission.class_!r} is not one of {', '.join(CLASSES)}")
     if (submission.content.text is None) == (submission.content.template is None):
         raise UsageError("content must have exactly one of text and template")
+    if not _NAME.match(submission.tenant):
+        raise UsageError(f"tenant {submission.tenant!r} must be {NAME}")

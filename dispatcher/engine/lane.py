@@ -53,6 +53,7 @@ class LaneRun:
         self.entries: dict[str, deque[HeldEntry]] = {name: deque() for name in CLASSES}
         self.share = 1.0
         self.granted_at = 0.0
+        self._last = 0
 
     def __repr__(self) -> str:
         return f"<LaneRun {self.name}: {self.unsent()} messages, {self.slots_left()} slots>"
@@ -62,6 +63,7 @@ class LaneRun:
         self.granted_at = now
         if run.count:
             self.slots.append(run)
+            self._last = run.count if self.share == 1.0 else self._last
 
     def held(self) -> Iterator[HeldEntry]:
         """All entries with unsent messages, the most urgent first."""
@@ -76,9 +78,13 @@ class LaneRun:
         """Messages held that have not gone out."""
         return sum(entry.unsent() for entry in self.held())
 
+    def most(self) -> int:
+        """Slots to ask for at most, 0 for any: less than last time while slots lapse."""
+        return 0 if self.share == 1.0 else max(1, int(self.share * self._last))
+
     def wants(self) -> list[tuple[str, int]]:
         """Slots to book: per entry (its name in `held`) how many of its messages have none."""
-        need = int((self.unsent() - self.slots_left()) * self.share)
+        need = self.unsent() - self.slots_left()
         asks: list[tuple[str, int]] = []
         for entry in self.held():
             some = min(need, len(entry.rows) - max(entry.budget, entry.cursor))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.pump import Pump
 from dispatcher.errors import StoreUnavailable
@@ -14,6 +15,7 @@ from dispatcher.store.queue import Heartbeat, Queue
 
 log = logging.getLogger(__name__)
 
+LAG_SECONDS = 1.0
 MARGIN_SECONDS = 0.25
 """A worker that could not renew stops sending this long before its lease ends."""
 
@@ -32,7 +34,6 @@ class Heart:
         self._clock = clock
         self._until = 0.0
         self._seen: dict[str, tuple[str, float]] = {}
-        self.reclaimed = 0
 
     def alive(self) -> bool:
         """Whether the lease still holds."""
@@ -75,7 +76,7 @@ class Heart:
             silent = (beat.now_us - float(value)) / 1e6
             if silent > self._lease and monotonic() - since >= self._lease / 2:
                 moved = await self._queue.reclaim_dead(name, value, self._lease)
-                self.reclaimed += moved
+                metrics.RECLAIMED.inc(moved)
                 log.warning(
                     "worker %s is silent for %.1f s: %d messages taken over", name, silent, moved
                 )
@@ -90,6 +91,14 @@ class Heart:
                 rest = max(self._lease - silent, self._lease / 2 - (now - since))
                 pause = min(pause, max(0.05, rest + 0.05))
         return pause
+
+
+async def watch_loop() -> None:
+    """Measure how late the event loop is, until cancelled."""
+    while True:
+        before = monotonic()
+        await asyncio.sleep(LAG_SECONDS)
+        metrics.LOOP_LAG.set(max(0.0, monotonic() - before - LAG_SECONDS))
 
 
 async def listen(bell: Bell, pumps: Mapping[str, Pump]) -> None:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.intake import Intake
@@ -69,6 +70,7 @@ class Pump:
         self._next_at = 0.0
         self._empties = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._loop = asyncio.get_running_loop()
         sender.freed = self._freed
         sender.hold = self._hold
@@ -136,17 +138,25 @@ class Pump:
         self._open = {
             field: entry for field, entry in self._open.items() if not (entry.written or entry.lost)
         }
-        asked = {lane.name: wants for lane in self.lanes.values() if (wants := lane.wants())}
+        asked = {lane.name: lane.wants() for lane in self.lanes.values()}
+        held = [
+            (lane.name, most, asked[lane.name])
+            for lane in self.lanes.values()
+            if (most := lane.most()) or asked[lane.name]
+        ]
         timeout, before = float(self._config.timeout), monotonic()
         claim = await self._queue.claim(
-            self.name, self._worker, max(0, self.room()), 0, timeout + 5, asked.items()
+            self.name, self._worker, max(0, self.room()), 0, timeout + 5, held
         )
         after = monotonic()
+        metrics.CLAIMS.inc()
         self._clock.learn(claim.now_us, before, after)
         if claim.breaker != self._breaker:
             log.warning("%s: breaker is %s", self.name, claim.breaker)
             self._breaker = claim.breaker
+            metrics.BREAKER.labels(self.name).set(metrics.BREAKER_STATES[claim.breaker])
         if claim.skipped:
+            log.warning("%s: not defined in the store: %s", self.name, ", ".join(claim.skipped))
             await self._limits_missing(claim.skipped)
         for grant in claim.grants:
             await self._accept(grant, asked.get(grant.lane, ()), before, after)
@@ -218,8 +228,7 @@ class Pump:
 
     def _freed(self) -> None:
         """A send has ended: there is room on the wire, perhaps also for a claim."""
-        if self._timer is None:
-            self._timer = self._loop.call_later(0, self._tick)
+        self._look_at(0.0)
 
     def _hold(self, seconds: float) -> None:
         """The provider asks for a pause: unused slots are dropped, claiming waits for the store."""
@@ -241,8 +250,17 @@ class Pump:
             at = self._send_lane(lane, now)
             if at is not None and (soonest is None or at < soonest):
                 soonest = at
-        if soonest is not None and self._timer is None:
-            self._timer = self._loop.call_later(max(TICK_SECONDS, soonest - now), self._tick)
+        if soonest is not None:
+            self._look_at(max(now + TICK_SECONDS, soonest))
+
+    def _look_at(self, at: float) -> None:
+        """Have `_tick` run at a time (local clock), or earlier if that was asked for before."""
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - monotonic()), self._tick)
 
     def _send_lane(self, lane: LaneRun, now: float) -> float | None:
         """Send one lane up to now; when it is to be looked at again. A lane without a rate that

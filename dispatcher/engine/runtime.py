@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.intake import Intake
-from dispatcher.engine.maintenance import Heart, listen
+from dispatcher.engine.maintenance import Heart, listen, watch_loop
 from dispatcher.engine.pump import Pump
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
@@ -116,6 +116,7 @@ class _Life:
                 ("settle", self._settler.run()),
                 ("heartbeat", self._heart.run()),
                 ("bell", listen(bell, self._pumps)),
+                ("loop", watch_loop()),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )
         ]

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
+from dispatcher.engine.meters import count_error
 from dispatcher.engine.settler import Settler
 from dispatcher.errors import OutcomeUnknown, Permanent, SendError, Throttled, Transient
 from dispatcher.exchange import Accepted, Delivery, Provider, Result, Transport
@@ -59,6 +61,8 @@ class Sender:
         self._allow = allow
         self._on_unknown = config.providers[name].on_unknown
         retry = config.retry
+        self._send_seconds = metrics.SEND_SECONDS.of(name)
+        metrics.INFLIGHT.labels(name).set_function(lambda: self.inflight)
         self._rule = Rule(retry.max_attempts, retry.base, retry.max, retry.max_age)
 
     def free(self) -> int:
@@ -112,8 +116,9 @@ class Sender:
             self._quiet.set()
         if not entry.lost:
             verdict = self._verdict(result)
-            self._learn(verdict)
-            age_ms = row.age_ms + int((monotonic() - started) * 1000)
+            seconds = monotonic() - started
+            self._learn(entry, verdict, seconds)
+            age_ms = row.age_ms + int(seconds * 1000)
             self._apply(entry, row, verdict, age_ms)
         self.freed()
 
@@ -124,8 +129,14 @@ class Sender:
             return Transient(result.reason, "no connection to the provider")
         return OutcomeUnknown(result.reason, "the request was written and no answer came")
 
-    def _learn(self, verdict: Accepted | SendError) -> None:
+    def _learn(self, entry: HeldEntry, verdict: Accepted | SendError, seconds: float) -> None:
         """What an answer says about the provider rather than about the message."""
+        self._send_seconds.observe(seconds)
+        if isinstance(verdict, Accepted):
+            queued = self._clock.now_us() - entry.envelope.accepted_us
+            metrics.QUEUE_SECONDS.of(entry.class_).observe(queued / 1e6)
+        else:
+            count_error(entry.lane, verdict.code)
         if isinstance(verdict, Throttled):
             wait = verdict.retry_after or THROTTLED_WAIT
             self._settler.throttled(f"provider:{self.name}", wait)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from dispatcher import metrics
+from dispatcher.engine.clock import monotonic
 from dispatcher.engine.entry import HeldEntry
+from dispatcher.engine.meters import count_settled
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import Config
 from dispatcher.store.queue import Queue, Settlement
 
 log = logging.getLogger(__name__)
 
-COALESCE_SECONDS = 0.03
+COALESCE_SECONDS = 0.05
 """How long outcomes are collected before they are written."""
 CALL_OUTCOMES = 2000
 """Outcomes in one call, about; it bounds how long the store is busy with it."""
@@ -34,7 +37,6 @@ class Settler:
         self._idle = asyncio.Event()
         self._idle.set()
         self._writing = 0
-        self.lease_lost = 0
 
     def note(self, entry: HeldEntry) -> None:
         """An entry has something new to write."""
@@ -88,13 +90,17 @@ class Settler:
         self._breakers = {}
         self._number += 1
         self._writing = sum(len(item.outcomes) for item in settlements)
+        started = monotonic()
         verdicts = await self._call(settlements, throttled, breakers)
+        metrics.SETTLE_SECONDS.of().observe(monotonic() - started)
         self._writing = 0
         for entry, settlement, owned in zip(entries, settlements, verdicts, strict=True):
             entry.written = settlement.done
-            if not owned:
+            if owned:
+                count_settled(entry, settlement)
+            else:
+                metrics.LEASE_LOST.inc()
                 entry.lost = True
-                self.lease_lost += 1
                 log.warning("entry %s was taken over by another worker", settlement.id)
 
     async def _call(

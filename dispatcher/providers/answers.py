@@ -33,12 +33,12 @@ def detail(text: object) -> str:
 
 
 def by_status(answer: HttpAnswer, code: str = "", text: object = "") -> SendError:
-    """Classify by HTTP status alone: 429 throttled, 401 and 403 provider down, 408 and 5xx
-    transient, any other permanent."""
+    """Classify by HTTP status alone: 429 throttled, 401, 403 and redirects provider down, 408 and
+    5xx transient, any other permanent."""
     code, words = code or str(answer.status), detail(text)
     if answer.status == 429:
         return Throttled(code, words, retry_after(answer))
-    if answer.status in (401, 403):
+    if answer.status in (401, 403) or 300 <= answer.status < 400:
         return ProviderDown(code, words)
     if answer.status >= 500 or answer.status == 408:
         return Transient(code, words, retry_after(answer))

@@ -65,8 +65,8 @@ ERRORS = _table(
         " 30019 63005 63006 63013 63021 63027 63028 63029 63032 63041 63049",
         WindowClosed: "63016",
         Permanent: "21408 21603 21606",
-        ProviderDown: "20003 20005 21701 21702 21703 21704 21705 30002 30018 30024 30032 30034"
-        " 63001 63002 63007 63008 63020 63026 63035 63039",
+        ProviderDown: "20003 20005 20404 21701 21702 21703 21704 21705 30002 30018 30024 30032"
+        " 30034 63001 63002 63007 63008 63020 63026 63035 63039",
     }
 )
 """What each code means for us; a code that is not here goes by the HTTP status. A sender or a
@@ -137,6 +137,8 @@ class Twilio:
             return Accepted(str(sid) if sid is not None else None)
         code, words = found.get("code"), detail(found.get("message", ""))
         kind = ERRORS.get(code) if isinstance(code, int) else None
+        if kind is None and answer.status == 404:
+            return ProviderDown("404", "no such account or address: account_sid, base_url")
         if kind is None or answer.status >= 500:
             return by_status(answer, str(code or ""), words)
         return kind(str(code), words, retry_after(answer))

@@ -220,14 +220,14 @@ class Queue:
         room: int,
         lead_us: int,
         probe_seconds: float,
-        held: Iterable[tuple[str, Sequence[tuple[str, int]]]],
+        held: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
     ) -> Claim:
-        """Ask for up to `room` slots; `held` lists per lane the entries with messages that have
-        none yet. Raises WorkerLost."""
+        """Ask for up to `room` slots; `held` lists per lane the most slots it can use (0 = any) and
+        the entries with messages that have none yet. Raises WorkerLost."""
         reply = await self._claim(
             self.keys.name("lanes", provider),
             provider, worker, room, lead_us, probe_seconds,
-            _pack([[lane, *fields] for lane, fields in held]),
+            _pack([[lane, most, *fields] for lane, most, fields in held]),
         )  # fmt: skip
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")

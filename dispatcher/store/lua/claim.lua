@@ -3,7 +3,8 @@
 -- reply it gives other entries: what the first run gave stays in `held`, where the worker finds it.
 -- KEYS[1] lanes of the provider
 -- ARGV 3 provider, 4 worker, 5 room (messages), 6 lead (us), 7 seconds a probe may take,
---      8 msgpack {{lane, {field, messages without a slot}, ...}...}: what the worker still holds
+--      8 msgpack {{lane, most slots (0 = any), {field, messages without a slot}, ...}...}: what the
+--      worker still holds, and where it could not keep up
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
 --      ('lane:...') without definition, grants}; a grant is
@@ -99,8 +100,8 @@ local function take(lane, hash, class, depth, back, want, entries)
   local got, delivered, emptied = 0, 0, false
   if back > 0 then
     local most = depth > back and math.ceil(want / 2) or want
-    got, delivered = drain(lane .. ':' .. class .. ':' .. RETURNED, most, entries)
-    redis.call('HINCRBY', hash, 'back:' .. class, -math.min(delivered, back))
+    got, delivered, emptied = drain(lane .. ':' .. class .. ':' .. RETURNED, most, entries)
+    redis.call('HINCRBY', hash, 'back:' .. class, emptied and -back or -math.min(delivered, back))
   end
   local fair = key('fair', lane .. ':' .. class)
   while got < want and marked < MARKED_MOST do
@@ -164,12 +165,15 @@ local function lane_state(hash)
     back = { num(6), num(7), num(8) }, floor = { 0, num(9), num(10) }, reserve = {} }
 end
 
-local held, lanes = {}, {}
+local held, most, lanes = {}, {}, {}
 for _, item in ipairs(cmsgpack.unpack(ARGV[8])) do
-  local fields = {}
-  for i = 2, #item do fields[i - 1] = item[i] end
-  held[item[1]] = fields
-  if not redis.call('ZSCORE', KEYS[1], item[1]) then lanes[#lanes + 1] = item[1] end
+  local lane, fields = item[1], {}
+  for i = 3, #item do fields[i - 2] = item[i] end
+  if item[2] > 0 then most[lane] = item[2] end
+  if #fields > 0 then
+    held[lane] = fields
+    if not redis.call('ZSCORE', KEYS[1], lane) then lanes[#lanes + 1] = lane end
+  end
 end
 
 local grants, skipped, own = {}, {}, 'provider:' .. provider
@@ -212,7 +216,7 @@ local function visit(lane, others)
     want = math.max(1, math.floor((now + H + G - base) / spacing))
     if state.depth[1] > 0 then want = math.max(want, math.min(state.depth[1], math.floor(G / spacing))) end
   end
-  want = math.min(want, room)
+  want = math.min(want, room, most[lane] or want)
   local booked = held[lane] and book(held[lane], want) or 0
   local entries, got = {}, 0
   if want > booked then got = take_all(lane, hash, state, want - booked, entries) end
@@ -249,7 +253,8 @@ if state == 'closed' or state == 'probe' then
     end
   end
 end
-if full then wake = base_of(limits[own]) - H end
+local mine = limits[own]
+if mine and base_of(mine) > now + H then wake = math.max(wake, base_of(mine) - H) end
 for name, l in pairs(dirty) do redis.call('HSET', key('limit', name), 'tat', int(math.ceil(l.tat))) end
 
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

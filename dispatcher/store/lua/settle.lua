@@ -130,22 +130,22 @@ local function throttle(name, wait)
   if now + wait > pause then redis.call('HSET', hash, 'pause', int(now + wait)) end
 end
 
--- Opens after 20 failures in a row or at once when the provider is down; a probe decides.
+-- Opens when failures outweigh four times the answers by 20 (20 in a row, or lasting trouble), or at
+-- once when the provider is down. After that a probe decides.
 local function breaker(provider, ok, failed, down)
   local hash = key('breaker', provider)
   local v = redis.call('HMGET', hash, 'state', 'fails', 'cooldown')
   local state, fails, cooldown = v[1] or 'closed', tonumber(v[2] or '0'), tonumber(v[3] or '0')
   if state == 'open' then return end
-  if failed == 0 then
-    if state == 'half' then redis.call('DEL', hash); ring(provider) end
-    if fails > 0 then redis.call('HSET', hash, 'fails', 0) end
-    return
+  if failed == 0 and state == 'half' then
+    redis.call('DEL', hash)
+    return ring(provider)
   end
-  fails = ok > 0 and failed or fails + failed
+  fails = math.max(0, fails + failed - 4 * ok)
   if down == 1 or state == 'half' or fails >= 20 then
     cooldown = math.min(300000000, math.max(5000000, cooldown * 2))
     redis.call('HSET', hash, 'state', 'open', 'fails', 0, 'until', int(now + cooldown), 'cooldown', int(cooldown))
-  else
+  elseif v[2] or fails > 0 then
     redis.call('HSET', hash, 'fails', fails)
   end
 end

@@ -1,0 +1,1 @@
+"""Benchmarks: `./run bench` runs all, `./run bench NAME` one."""
