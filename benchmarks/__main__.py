@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("throughput",)
+NAMES = ("throughput", "transport")
 
 
 def main(args: list[str]) -> int:

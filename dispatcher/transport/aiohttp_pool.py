@@ -3,82 +3,157 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
+from functools import partial
 from types import SimpleNamespace
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
 from dispatcher.exchange import Delivery, Done, HttpAnswer, HttpRequest, Result
+from dispatcher.transport.request import header_line
 
-CONNECT_SECONDS = 10.0
-ANSWER_BYTES = 1 << 20
+log = logging.getLogger(__name__)
+
+HEAD_BYTES = 64 << 10
+"""Bytes of the headers of an answer; more is a breach of protocol."""
+BODY_BYTES = 1 << 20
+"""Bytes of the body of an answer; more is a breach of protocol."""
 
 
 class AiohttpTransport:
     """A keep-alive pool of at most `concurrency` connections. Never follows redirects: a provider
-    that redirects a POST is misconfigured, and following could send it twice."""
+    that redirects a POST is misconfigured, and following could send it twice. What a server sends
+    on an idle connection aiohttp takes for the answer to the next request; the lean transport
+    closes such a connection.
 
-    def __init__(self, concurrency: int) -> None:
+    `connect_seconds` bounds the making of a connection, the wait for its turn included; `ca_file`
+    names the authorities to trust instead of those of the system.
+    """
+
+    def __init__(
+        self, concurrency: int, *, connect_seconds: float = 10.0, ca_file: str | None = None
+    ) -> None:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_mark_written)
-        connector = aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=30, ttl_dns_cache=30)
+        self._connect_seconds = connect_seconds
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=aiohttp.TCPConnector(
+                limit=concurrency,
+                keepalive_timeout=30,
+                ttl_dns_cache=30,
+                ssl=_trusting(ca_file) if ca_file is not None else True,
+            ),
             trace_configs=[trace],
             auto_decompress=True,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
         )
-        self._sends: set[asyncio.Task[None]] = set()
+        self._proxies: dict[str, _Proxy | None] = {}
+        self._sends: set[asyncio.Task[Result]] = set()
+
+    def __repr__(self) -> str:
+        return f"<AiohttpTransport: {len(self._sends)} under way>"
 
     def send(self, request: HttpRequest, done: Done) -> None:
         """See `Transport.send`."""
-        task = asyncio.get_running_loop().create_task(self._send(request, done))
+        mark = _Mark()
+        task = asyncio.get_running_loop().create_task(self._send(request, mark))
         self._sends.add(task)
-        task.add_done_callback(self._sends.discard)
+        task.add_done_callback(partial(self._ended, done, mark))
 
     async def close(self) -> None:
         """See `Transport.close`."""
-        for task in self._sends:
+        sends = tuple(self._sends)
+        for task in sends:
             task.cancel()
-        await asyncio.gather(*self._sends, return_exceptions=True)
+        await asyncio.gather(*sends, return_exceptions=True)
         await self._session.close()
 
-    async def _send(self, request: HttpRequest, done: Done) -> None:
-        mark = _Mark()
-        try:
-            result = await self._exchange(request, mark)
-        except asyncio.CancelledError:
+    def _ended(self, done: Done, mark: _Mark, task: asyncio.Task[Result]) -> None:
+        """A callback of the task, for one that is cancelled early never runs at all."""
+        self._sends.discard(task)
+        if task.cancelled():
             done(_failed(mark, "reset"))
-            raise
+        elif error := task.exception():
+            log.error("a request has failed", exc_info=error)
+            done(_failed(mark, "protocol"))
+        else:
+            done(task.result())
+
+    async def _send(self, request: HttpRequest, mark: _Mark) -> Result:
+        if self._session.closed:
+            return _failed(mark, "reset")
+        try:
+            answer = await self._exchange(request, mark)
+        except aiohttp.ConnectionTimeoutError:
+            return _failed(mark, "connect")
         except TimeoutError:
-            result = _failed(mark, "timeout")
+            return _failed(mark, "timeout")
         except aiohttp.ClientConnectionResetError:
             # Raised by aiohttp before it writes to a connection that is closing already.
-            result = _failed(mark, "reset")
+            return _failed(mark, "reset")
         except (aiohttp.ClientConnectionError, OSError):
-            result = _failed(mark, "reset" if mark.written else "connect")
+            return _failed(mark, "reset" if mark.written else "connect")
         except (aiohttp.ClientError, ValueError):
-            result = _failed(mark, "protocol")
-        done(result)
+            return _failed(mark, "protocol")
+        return Result(Delivery.ANSWERED, answer)
 
-    async def _exchange(self, request: HttpRequest, mark: _Mark) -> Result:
-        timeout = aiohttp.ClientTimeout(total=request.timeout, connect=CONNECT_SECONDS)
+    async def _exchange(self, request: HttpRequest, mark: _Mark) -> HttpAnswer:
+        # aiohttp would notice only after it has reported the headers as sent.
+        for name, value in request.headers.items():
+            header_line(name, value)
+        proxy = self._proxy(request.url)
+        timeout = aiohttp.ClientTimeout(total=request.timeout, connect=self._connect_seconds)
         async with self._session.request(
             request.method,
             request.url,
             data=request.body,
-            headers=request.headers,
+            headers={**request.headers, **proxy.each} if proxy else request.headers,
             timeout=timeout,
             allow_redirects=False,
+            proxy=proxy.url if proxy else None,
+            proxy_headers=proxy.tunnel if proxy else None,
             trace_request_ctx=mark,
         ) as response:
-            body = await response.content.read(ANSWER_BYTES)
-            while not response.content.at_eof() and len(body) < ANSWER_BYTES:
-                body += await response.content.read(ANSWER_BYTES - len(body))
-            if not response.content.at_eof():
-                response.close()
+            body = await _read(response)
             headers = {name.lower(): value for name, value in response.headers.items()}
-            return Result(Delivery.ANSWERED, HttpAnswer(response.status, headers, body))
+            return HttpAnswer(response.status, headers, body)
+
+    def _proxy(self, url: str) -> _Proxy | None:
+        """aiohttp's own `trust_env` reads the environment and ~/.netrc again for every request,
+        each time in another thread."""
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        if origin not in self._proxies:
+            self._proxies[origin] = _proxy_of(parts.scheme, parts.netloc)
+        return self._proxies[origin]
+
+
+class _Proxy(NamedTuple):
+    """`each` are headers for every plain request, `tunnel` those for opening one for TLS."""
+
+    url: str
+    each: dict[str, str]
+    tunnel: dict[str, str]
+
+
+def _proxy_of(scheme: str, netloc: str) -> _Proxy | None:
+    """What the environment says: HTTP_PROXY, HTTPS_PROXY, NO_PROXY."""
+    found = getproxies().get(scheme)
+    if found is None or proxy_bypass(netloc.rpartition("@")[2]):
+        return None
+    parts = urlsplit(found)
+    url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if parts.username is None:
+        return _Proxy(url, {}, {})
+    login = aiohttp.encode_basic_auth(unquote(parts.username), unquote(parts.password or ""))
+    headers = {"Proxy-Authorization": login}
+    return _Proxy(url, headers, {}) if scheme == "http" else _Proxy(url, {}, headers)
 
 
 class _Mark:
@@ -88,6 +163,27 @@ class _Mark:
 
     def __init__(self) -> None:
         self.written = False
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Raises ValueError, and drops the connection, when the answer is too long or is
+    no answer but a switch of protocols."""
+    head = sum(len(name) + len(value) + 4 for name, value in response.raw_headers)
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > BODY_BYTES:
+            break
+    if response.status < 200 or head > HEAD_BYTES or len(body) > BODY_BYTES:
+        response.close()
+        raise ValueError("the answer is too long, or none")
+    return bytes(body)
 
 
 def _failed(mark: _Mark, reason: str) -> Result:
