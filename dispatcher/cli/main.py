@@ -17,6 +17,8 @@ from dispatcher.errors import ConfigError, DispatcherError, UsageError
 
 COMMANDS = {
     "demo": ("dispatcher.cli.demo:demo", "Send a real campaign through simulated providers."),
+    "run": ("dispatcher.cli.run:run", "Run the HTTP API and workers on this machine."),
+    "api": ("dispatcher.cli.api:api", "Run the HTTP API."),
     "worker": ("dispatcher.cli.worker:worker", "Run workers."),
     "send": ("dispatcher.cli.send:send", "Submit the messages of a file."),
     "status": ("dispatcher.cli.status:status", "Show totals, a batch or a message."),
@@ -81,6 +83,8 @@ def main(args: Sequence[str] | None = None) -> int:
         # The interpreter flushes stdout once more at exit and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _fail(str(error), 1)
     return code if isinstance(code, int) else 0
 
 

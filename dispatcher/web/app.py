@@ -1,0 +1,126 @@
+"""The API process: opens the store, listens, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from dispatcher.bodies import BatchCounts, MessageStory, NewMessages, Receipt
+from dispatcher.engine.ingest import Ingest
+from dispatcher.engine.runtime import create_providers, write_limits
+from dispatcher.errors import StoreUnavailable
+from dispatcher.settings import Config
+from dispatcher.store.opening import Store, open_store
+from dispatcher.web import server
+from dispatcher.web.access import Access
+from dispatcher.web.calls import Answer, Call
+from dispatcher.web.gate import Gate
+from dispatcher.web.health import Checks, check_routes
+from dispatcher.web.lookups import Lookups
+from dispatcher.web.openapi import Route, document
+from dispatcher.web.submit import Submit
+
+log = logging.getLogger(__name__)
+
+STORE_PAUSE = 1.0
+"""Seconds between two tries to write the limits."""
+
+
+class Api:
+    """The HTTP API of a configuration. Raises ConfigError for one it cannot serve."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._ingest = Ingest(config, create_providers(config))
+        self._gate = Gate()
+        self._checks = Checks(self._gate)
+        self._submit = Submit(self._ingest, config.tenants, self._gate)
+        self._lookups = Lookups(self._gate, config.providers)
+        self.routes = self._routes()
+        self._document = document(self.routes, bool(config.tenants))
+        self._dispatch = server.Dispatch(self.routes, Access(config.tenants))
+        self._runner: web.ServerRunner | None = None
+        self._ended = asyncio.Event()
+        self._store_task: asyncio.Task[None] | None = None
+
+    def _routes(self) -> list[Route]:
+        known = (404, 429, 503)
+        return [
+            Route(
+                "POST", "/v1/messages", self._submit.post, "Submit messages", Receipt, 202,
+                body=NewMessages, headers=("Idempotency-Key",),
+                problems=(403, 404, 408, 409, 413, 415, 422, 429, 503),
+            ),
+            Route(
+                "GET", "/v1/messages/{id}", self._lookups.message, "What became of a message",
+                MessageStory, problems=known,
+            ),
+            Route(
+                "GET", "/v1/batches/{id}", self._lookups.batch, "The counts of a batch",
+                BatchCounts, problems=known,
+            ),
+            Route(
+                "DELETE", "/v1/batches/{id}", self._lookups.cancel,
+                "Cancel what is not sent; the counts follow as workers reach it",
+                BatchCounts, problems=known,
+            ),
+            *check_routes(self._checks),
+            Route(
+                "GET", "/openapi.json", self._describe, "This document", None,
+                tenant=False, plain="application/json",
+            ),
+        ]  # fmt: skip
+
+    async def _describe(self, _call: Call) -> Answer:
+        return Answer(self._document)
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen, and begin to open the store; the base URL. `port` 0 is any free one. Raises
+        DispatcherError when it cannot listen there."""
+        runner = self._runner = await server.listen(self._dispatch, host, port)
+        self._store_task = asyncio.create_task(self._keep_store(), name="store")
+        taken = runner.addresses[0][1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{taken}"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then end. Raises what makes the store unusable for good."""
+        assert self._store_task is not None
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([stopped, self._store_task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            await self.close()
+
+    async def close(self) -> None:
+        """Take nothing new, finish what is under way, leave the store."""
+        self._checks.draining = True
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._ended.set()
+        task, self._store_task = self._store_task, None
+        if task is None:
+            return
+        if not self._gate.is_open:
+            task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
+    async def _keep_store(self) -> None:
+        async with open_store(self._config.store, patience=None) as store:
+            await self._write_limits(store)
+            self._gate.open(store)
+            log.info("the store answers")
+            await self._ended.wait()
+            self._gate.close()
+
+    async def _write_limits(self, store: Store) -> None:
+        while True:
+            try:
+                return await write_limits(store, self._ingest.limits, self._config.providers)
+            except StoreUnavailable as error:
+                log.warning("%s; waiting", error)
+            await asyncio.sleep(STORE_PAUSE)

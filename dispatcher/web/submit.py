@@ -1,0 +1,279 @@
+"""`POST /v1/messages`: one call is one part of a batch, accepted at most once.
+
+With an Idempotency-Key the batch and the time of acceptance are fixed under the key before anything
+is queued. A call that ended in between, for whatever reason, is then repeated as it was: the part
+guard of the batch makes the second write harmless and the answer is computed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import msgspec
+
+from dispatcher import metrics
+from dispatcher.bodies import (
+    JSON,
+    NewContent,
+    NewMessages,
+    NewRecipient,
+    Parameter,
+    Receipt,
+    RejectedRecipient,
+)
+from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Submission
+from dispatcher.errors import InvalidMessage, StoreUnavailable, UsageError
+from dispatcher.messages import Content, message_id, new_ulid
+from dispatcher.settings import TenantConfig
+from dispatcher.store.opening import Store
+from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
+from dispatcher.units import parse_duration, parse_time
+from dispatcher.web.calls import MSGPACK_NAMES, Answer, Call
+from dispatcher.web.gate import Gate
+from dispatcher.web.problems import Problem, invalid, not_found, refused
+
+log = logging.getLogger(__name__)
+
+IN_LOOP_BYTES = 32 * 1024
+"""Larger bodies are read in a thread, so that other calls do not wait for them."""
+_KEY = re.compile(r"[!-~]{1,255}")
+_DECODERS = {
+    JSON: msgspec.json.Decoder(NewMessages).decode,
+    **dict.fromkeys(MSGPACK_NAMES, msgspec.msgpack.Decoder(NewMessages).decode),
+}
+
+
+class _Outline(msgspec.Struct, array_like=True, frozen=True):
+    """An answer as it is kept: ids follow from it."""
+
+    first: int
+    count: int
+    rejected: list[RejectedRecipient]
+
+    def receipt(self, batch: str) -> Receipt:
+        refused = {item.index for item in self.rejected}
+        ids = [
+            None if index in refused else message_id(batch, index)
+            for index in range(self.first, self.first + self.count)
+        ]
+        return Receipt(batch, self.count - len(refused), self.rejected, ids)
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Outline).decode
+
+
+class _Key(NamedTuple):
+    """An Idempotency-Key and the check value of the body it came with."""
+
+    text: str
+    check: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A call that only needs to be written."""
+
+    batch: str
+    appends: bool
+    opened: OpenBatch
+    part: Part
+    outline: _Outline
+
+
+class Submit:
+    """Takes messages for every tenant."""
+
+    def __init__(self, ingest: Ingest, tenants: Mapping[str, TenantConfig], gate: Gate) -> None:
+        self._ingest = ingest
+        self._classes = {name: frozenset(item.classes) for name, item in tenants.items()}
+        self._gate = gate
+
+    async def post(self, call: Call) -> Answer:
+        """Raises Problem, StoreUnavailable."""
+        key = _key(call)
+        async with self._gate.enter() as (store, submissions):
+            try:
+                return await self._accept(call, key, store, submissions)
+            except KeyTaken as error:
+                raise Problem(409, "key_taken", str(error)) from None
+
+    async def _accept(
+        self, call: Call, key: _Key | None, store: Store, submissions: Submissions
+    ) -> Answer:
+        known = await submissions.recall(call.tenant, *key) if key else None
+        if known and known.answer:
+            return _answer(known.batch, _unpack(known.answer))
+        now = known or Fixed(new_ulid(int(time.time() * 1e3)), int(time.time() * 1e6), b"")
+        prepared = await self._prepare(call, now)
+        await self._check_owner(call, prepared, submissions)
+        if key and known is None:
+            mine = Fixed(prepared.batch, now.accepted_us, b"")
+            known = await submissions.fix(call.tenant, *key, mine)
+            if known.answer:
+                return _answer(known.batch, _unpack(known.answer))
+            if known != mine:
+                prepared = await self._prepare(call, known)
+        await self._write(store, prepared)
+        if key and known:
+            await _keep(submissions, call.tenant, key, known, prepared.outline)
+        return _answer(prepared.batch, prepared.outline)
+
+    async def _prepare(self, call: Call, at: Fixed) -> _Prepared:
+        if len(call.body) <= IN_LOOP_BYTES:
+            return self._prepare_now(call, at)
+        return await asyncio.to_thread(self._prepare_now, call, at)
+
+    def _prepare_now(self, call: Call, at: Fixed) -> _Prepared:
+        wanted = _decode(call)
+        self._check_class(call.tenant, wanted.class_)
+        batch = wanted.batch or at.batch
+        try:
+            opened = self._ingest.open(_submission(wanted, call.tenant), (), batch, at.accepted_us)
+        except InvalidMessage as error:
+            raise refused(error) from None
+        except UsageError as error:
+            raise invalid("invalid_content", str(error)) from None
+        part = opened.part(wanted.first, _recipients(wanted, opened.names))
+        rejected = [RejectedRecipient(r.index, r.code, r.detail) for r in part.rejected]
+        if not part.accepted:
+            raise Problem(
+                422, "none_accepted", "none of the recipients was accepted", rejected=rejected
+            )
+        outline = _Outline(wanted.first, len(wanted.recipients), rejected)
+        return _Prepared(batch, wanted.batch is not None, opened, part, outline)
+
+    def _check_class(self, tenant: str, class_: str) -> None:
+        allowed = self._classes.get(tenant)
+        if allowed and class_ not in allowed:
+            raise Problem(
+                403, "class_not_allowed", f"class {class_!r} is not open to this tenant; "
+                f"allowed: {', '.join(sorted(allowed))}",
+            )  # fmt: skip
+
+    async def _check_owner(self, call: Call, prepared: _Prepared, submissions: Submissions) -> None:
+        """Only who owns a batch appends to it, and only more of the same."""
+        if not prepared.appends:
+            return
+        owner = await submissions.owner(prepared.batch)
+        if owner is None or owner.tenant != call.tenant:
+            raise not_found(f"batch {prepared.batch}")
+        if owner.options != prepared.opened.submission.fingerprint():
+            raise Problem(
+                409, "batch_differs",
+                "all but recipients and first must be as in the first call of the batch",
+            )  # fmt: skip
+
+    async def _write(self, store: Store, prepared: _Prepared) -> None:
+        accepted = await prepared.opened.enqueue(store.queue, prepared.part)
+        if accepted.repeated and accepted.check != prepared.part.check:
+            raise Problem(
+                409, "part_differs",
+                f"other recipients were accepted from index {prepared.part.first} on",
+            )  # fmt: skip
+        if not accepted.repeated:
+            _count(prepared.opened.submission, prepared.part)
+
+
+def _count(submission: Submission, part: Part) -> None:
+    metrics.SUBMITTED.labels(submission.tenant, submission.channel).inc(part.accepted)
+    for reject in part.rejected:
+        metrics.REJECTED.labels(reject.code).inc()
+
+
+def _key(call: Call) -> _Key | None:
+    text = call.headers.get("Idempotency-Key")
+    if text is None:
+        return None
+    if not _KEY.fullmatch(text):
+        raise Problem(
+            400, "invalid_key", "Idempotency-Key must be 1 to 255 printable ASCII characters"
+        )
+    return _Key(text, sha256(call.body).hexdigest())
+
+
+def _decode(call: Call) -> NewMessages:
+    kind = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    decode = _DECODERS.get(kind)
+    if decode is None:
+        raise Problem(415, "unsupported_type", f"Content-Type must be {' or '.join(_DECODERS)}")
+    try:
+        return decode(call.body)
+    except msgspec.ValidationError as error:
+        raise invalid("invalid_field", str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "malformed_body", f"the body cannot be read: {error}") from None
+
+
+def _submission(wanted: NewMessages, tenant: str) -> Submission:
+    return Submission(
+        wanted.channel,
+        wanted.from_,
+        _content(wanted.content),
+        wanted.class_,
+        ttl=_parsed("ttl", wanted.ttl, parse_duration),
+        send_at_us=_parsed("send_at", wanted.send_at, parse_time) or 0,
+        tenant=tenant,
+        campaign=wanted.campaign,
+    )
+
+
+def _content(wanted: NewContent) -> Content:
+    template = wanted.template
+    return Content(
+        wanted.text,
+        template.name if template else None,
+        template.language if template else None,
+        wanted.subject,
+        wanted.html,
+        wanted.media,
+        wanted.reply_to,
+        wanted.headers,
+    )
+
+
+def _parsed(name: str, text: str | None, parse: Any) -> Any:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise invalid("invalid_field", f"{name} {error} - at `$.{name}`") from None
+
+
+def _recipients(wanted: NewMessages, names: tuple[str, ...]) -> list[Recipient]:
+    return [
+        Recipient(index, item.to, _values(item, names), item.ref, item.carrier)
+        for index, item in enumerate(wanted.recipients, wanted.first)
+    ]
+
+
+def _values(item: NewRecipient, names: tuple[str, ...]) -> tuple[str | None, ...]:
+    return tuple([_text(item.params.get(name)) for name in names])
+
+
+def _text(value: Parameter) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+async def _keep(
+    submissions: Submissions, tenant: str, key: _Key, known: Fixed, outline: _Outline
+) -> None:
+    """Without it the answer is computed again when somebody asks, so a failure is none."""
+    try:
+        await submissions.fix(tenant, *key, known._replace(answer=_pack(outline)))
+    except StoreUnavailable as error:
+        log.warning("answer not kept: %s", error)
+
+
+def _answer(batch: str, outline: _Outline) -> Answer:
+    return Answer(outline.receipt(batch), 202)
