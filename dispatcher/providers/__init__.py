@@ -11,6 +11,7 @@ from dispatcher.exchange import Provider
 from dispatcher.settings import ProviderConfig
 
 KINDS = {
+    "sendgrid": "dispatcher.providers.sendgrid:SendGrid",
     "twilio": "dispatcher.providers.twilio:Twilio",
     "webhook": "dispatcher.providers.webhook:Webhook",
 }

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
-from dispatcher.errors import Permanent, ProviderDown, SendError, Throttled, Transient
+from dispatcher.errors import (
+    ContentRejected,
+    Permanent,
+    ProviderDown,
+    SendError,
+    Throttled,
+    Transient,
+    Unsent,
+)
 from dispatcher.exchange import HttpAnswer
 
 DETAIL_CHARACTERS = 200
@@ -16,6 +25,20 @@ def retry_after(answer: HttpAnswer) -> float | None:
     """Seconds of a Retry-After header; None without one. Dates are rare here and read as none."""
     text = answer.headers.get("retry-after", "").strip()
     return float(text) if text.isascii() and text.isdigit() else None
+
+
+def reset_after(answer: HttpAnswer) -> float | None:
+    """Seconds until X-RateLimit-Reset (seconds since 1970), counted from the Date of the answer so
+    that no clock of ours plays a part; None where either is missing. At least 1: both are whole
+    seconds."""
+    reset = answer.headers.get("x-ratelimit-reset", "").strip()
+    try:
+        date = parsedate_to_datetime(answer.headers.get("date", ""))
+    except ValueError:
+        return None
+    if not (reset.isascii() and reset.isdigit()):
+        return None
+    return max(1.0, int(reset) - date.timestamp())
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -43,3 +66,11 @@ def by_status(answer: HttpAnswer, code: str = "", text: object = "") -> SendErro
     if answer.status >= 500 or answer.status == 408:
         return Transient(code, words, retry_after(answer))
     return Permanent(code, words)
+
+
+def too_large(answer: HttpAnswer, count: int) -> SendError:
+    """What a request of `count` messages that is too large means for each: several may pass in
+    smaller requests, one never will."""
+    if count > 1:
+        return Unsent(str(answer.status), f"{count} messages are too large for one request")
+    return ContentRejected(str(answer.status), "too large for the provider")

@@ -57,8 +57,8 @@ def _table(classes: Mapping[type[SendError], str]) -> dict[int, type[SendError]]
 ERRORS = _table(
     {
         Throttled: "20429 14107 21611 30001 30022 30023 30027 63017 63018 63038 63119",
-        Transient: "20500 20503 30008 30017 30020 30021 30410 63009 63010 63012",
-        InvalidRecipient: "21211 21214 21217 21219 21608 21612 21614 30003 30004 30005 30006 30011"
+        Transient: "20500 20503 30003 30008 30017 30020 30021 30410 63009 63010 63012",
+        InvalidRecipient: "21211 21214 21217 21219 21608 21612 21614 30004 30005 30006 30011"
         " 63003 63014 63024 63033 63036",
         OptedOut: "21610",
         ContentRejected: "21602 21617 21620 21623 21654 21655 21656 30007 30012 30013 30014 30015"
@@ -79,6 +79,7 @@ class Twilio:
     channels = frozenset({"sms"})
     idempotent = False
     text_characters = TEXT_CHARACTERS
+    batch = 1
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name

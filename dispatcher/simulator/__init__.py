@@ -19,6 +19,7 @@ from dispatcher.simulator.faults import (
 )
 from dispatcher.simulator.journal import Counts, Entry, Journal
 from dispatcher.simulator.provider import Latency
+from dispatcher.simulator.sendgrid import SendGridAccount
 from dispatcher.simulator.settings import Settings, load_settings
 from dispatcher.simulator.simulator import Simulator
 from dispatcher.simulator.twilio import TwilioAccount
@@ -36,6 +37,7 @@ __all__ = [
     "Refuse",
     "ResetAfter",
     "ResetBefore",
+    "SendGridAccount",
     "Settings",
     "Simulator",
     "Slow",

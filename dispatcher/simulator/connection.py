@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         def closed(self, connection: Connection) -> None: ...
 
 
-MAX_BODY = 8 * 1024 * 1024
+MAX_BODY = 32 * 1024 * 1024
 """Bytes of body in one request; more is answered 413."""
 MAX_HEAD = 64 * 1024
 """Bytes of request line and headers; more is answered 431."""

@@ -10,11 +10,12 @@ import msgspec
 from dispatcher.errors import ConfigError
 from dispatcher.simulator.faults import AnyFault
 from dispatcher.simulator.provider import Provider
+from dispatcher.simulator.sendgrid import SendGrid, SendGridAccount
 from dispatcher.simulator.twilio import Twilio, TwilioAccount
 from dispatcher.simulator.webhook import Webhook, WebhookAccount
 
-AnyAccount = TwilioAccount | WebhookAccount
-PROVIDERS: tuple[type[Provider[Any]], ...] = (Twilio, Webhook)
+AnyAccount = TwilioAccount | WebhookAccount | SendGridAccount
+PROVIDERS: tuple[type[Provider[Any]], ...] = (Twilio, Webhook, SendGrid)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `seed` decides every random fault and latency; None is another run each time.
     """
 
-    accounts: tuple[AnyAccount, ...] = (TwilioAccount(), WebhookAccount())
+    accounts: tuple[AnyAccount, ...] = (TwilioAccount(), WebhookAccount(), SendGridAccount())
     faults: tuple[AnyFault, ...] = ()
     seed: int | None = None
 
