@@ -381,12 +381,14 @@ def _refuse_unbuilt(config: Config) -> None:
         unbuilt.append((f"tenants.{name}.rate", bool(tenant.rate.texts)))
         unbuilt.append((f"tenants.{name}.max_queued", tenant.max_queued is not None))
     for name, provider in config.providers.items():
-        unbuilt.append((f'providers.{name}.http "lean"', provider.http == "lean"))
+        unbuilt.append((f'providers.{name}.cell "{provider.cell}"', provider.cell != "main"))
     for where, rates in _rates(config):
         unbuilt += [(f'{where} "{quota.text}"', True) for quota in rates.quotas]
     for limit in config.limits:
-        unbuilt.append((f'limits.{limit.name}.unit "{limit.unit}"', limit.unit != "message"))
-        unbuilt.append((f'limits.{limit.name}.each "recipient"', limit.each == "recipient"))
+        unbuilt.append((f'limits.{limit.name}.unit "segment"', limit.unit == "segment"))
+        unbuilt.append((f"limits.{limit.name}.tenant", limit.tenant is not None))
+        later = limit.each in ("recipient", "sender", "tenant")
+        unbuilt.append((f'limits.{limit.name}.each "{limit.each}"', later))
     for what, used in unbuilt:
         if used:
             raise ConfigError(f"{what} is not supported yet")

@@ -87,6 +87,16 @@ class Throttled(SendError):
     retryable = True
 
 
+class Unsent(SendError):
+    """Certainly not sent because of another message in the same request: it may go out again at
+    once. Where a whole request ends so, it was too large and must be divided."""
+
+    retryable = True
+
+    def __init__(self, code: str, detail: str = "", retry_after: float | None = 0.0) -> None:
+        super().__init__(code, detail, retry_after)
+
+
 class Permanent(SendError):
     """The provider refuses this very message; trying again cannot help."""
 

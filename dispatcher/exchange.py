@@ -6,7 +6,7 @@ a transport moves bytes and knows no provider. Both import only this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -76,26 +76,33 @@ class Accepted(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """One message as a provider needs it; `sender` is the literal the recipient sees."""
+    """One message as a provider needs it; `sender` is the literal the recipient sees.
+
+    `text` is the finished text; `values` are what it was made of, in the order of
+    `Envelope.columns`, for providers that put them into a template themselves.
+    """
 
     id: str
     to: str
     sender: str
     text: str
     ref: str | None = None
+    values: Sequence[str | None] = ()
 
 
 class Provider(Protocol):
     """One account at a provider: a pure translation, without sockets.
 
     `idempotent` says whether the provider itself drops a message it has seen before;
-    `text_characters` is the longest text it takes, None for any.
+    `text_characters` is the longest text it takes, None for any; `batch` is the most messages
+    one request carries. Above 1 it is a BatchProvider, and `compose` and `read` are not used.
     """
 
     name: str
     channels: frozenset[str]
     idempotent: bool
     text_characters: int | None
+    batch: int
 
     def check(self, channel: str, content: Content) -> None:
         """Refuse what this provider cannot carry. Raises InvalidMessage with the reason."""
@@ -107,4 +114,19 @@ class Provider(Protocol):
 
     def read(self, answer: HttpAnswer) -> Accepted | SendError:
         """What an answer means. Never raises."""
+        ...
+
+
+class BatchProvider(Provider, Protocol):
+    """A provider that takes many messages in one request."""
+
+    def compose_batch(self, envelope: Envelope) -> Callable[[Sequence[Outgoing]], HttpRequest]:
+        """Prepare what all messages of an entry share; the result makes one request of 1 to
+        `batch` messages, all of them with this envelope."""
+        ...
+
+    def read_batch(self, answer: HttpAnswer, count: int) -> Sequence[Accepted | SendError]:
+        """What an answer means for each of the `count` messages, in their order. Never raises,
+        and the result always has `count` verdicts. Where all of them are Unsent the request was
+        too large: the same messages pass in smaller ones only."""
         ...

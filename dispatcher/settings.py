@@ -156,9 +156,9 @@ class ProviderConfig(Struct, frozen=True, kw_only=True):
     timeout: Duration = Duration(30)
     on_unknown: OnUnknown | None = None
     cell: Name = "main"
-    http: Literal["aiohttp", "lean"] = "aiohttp"
+    http: Literal["lean", "aiohttp"] = "lean"
     base_url: Text | None = None
-    batch_wait: Duration = Duration(0)
+    batch_wait: Duration = Duration(0.1)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -192,6 +192,10 @@ class LimitConfig(Struct, frozen=True, kw_only=True):
     tenant: Text | None = None
     channel: Channel | None = None
     each: Literal["sender", "tenant", "carrier", "provider", "channel", "recipient"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit == "request" and self.provider is None:
+            raise ValueError('unit "request" needs provider: its batch decides what a request is')
 
 
 class RouteProvider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from dispatcher.store.inspector import BatchView
 
@@ -25,7 +27,7 @@ class Progress:
         self._console = Console(stderr=True)
         self._source = source
         self._total = _size(source)
-        self._name = name
+        self._name = "stdin" if name == "-" else Path(name).name
         self._bar: Bar | None = None
         self._task = TaskID(0)
         self._started = time.monotonic()
@@ -52,12 +54,15 @@ class Progress:
             self._bar = None
 
     def _columns(self) -> Bar:
+        name = Column(max_width=16, no_wrap=True, overflow="ellipsis")
         return Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False, table_column=name),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=self._console,
+            expand=True,
         )
 
     def show(self, records: int, rejected: int) -> None:
@@ -94,8 +99,12 @@ class Progress:
 
             def show(view: BatchView) -> None:
                 left = view.counts["queued"] + view.counts["scheduled"]
+                dead = f", {view.counts['dead']:,} dead" if view.counts["dead"] else ""
                 bar.update(
-                    task, total=view.total, completed=view.total - left, rate=f"{left:,} left"
+                    task,
+                    total=view.total,
+                    completed=view.total - left,
+                    rate=f"{left:,} left{dead}",
                 )
 
             yield show

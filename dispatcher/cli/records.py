@@ -19,11 +19,13 @@ from dispatcher.errors import UsageError
 
 RESERVED = ("to", "ref", "carrier")
 FIELD_CHARACTERS = 1 << 20
+"""Longest CSV field. It ends a quote that is never closed."""
+BOM = b"\xef\xbb\xbf"
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 
 
 class Item(NamedTuple):
-    """One record and the line on which it ends."""
+    """One record and the line on which it begins."""
 
     line: int
     record: Recipient | Rejected
@@ -42,12 +44,13 @@ class Records(Protocol):
 def open_records(source: BinaryIO, path: str) -> Records:
     """JSON Lines by the ending of the name, or where the first character is a brace; else CSV.
 
-    Raises UsageError for an empty file and for a header that cannot be used.
+    Raises UsageError for an empty file and for a header that cannot be used, OSError.
     """
     buffered = source if isinstance(source, io.BufferedReader) else io.BufferedReader(source)  # type: ignore[type-var]
-    start = buffered.peek(1)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start and not buffered.peek(1):
+    start = buffered.peek(1)[:64]
+    if not start:
         raise UsageError(f"{path} is empty")
+    start = start.removeprefix(BOM).lstrip()
     json_lines = Path(path).suffix.lower() in JSON_ENDINGS or start.startswith(b"{")
     return JsonRecords(buffered) if json_lines else CsvRecords(buffered, path)
 
@@ -60,29 +63,32 @@ class CsvRecords:
         text = io.TextIOWrapper(source, "utf-8-sig", errors="surrogateescape", newline="")
         self._rows = csv.reader(text, strict=True)
         try:
-            self._header = [name.strip() for name in next(self._rows)]
-        except (StopIteration, csv.Error) as error:
-            raise UsageError(f"{path}: no header line: {error}") from None
+            self._header = [name.strip() for name in next(self._rows, [])]
+        except csv.Error as error:
+            raise UsageError(f"{path}: the header line is not CSV: {error}") from None
         self._check(path)
         self._place = {name: at for at, name in enumerate(self._header)}
         self.columns: Sequence[str] | None = [n for n in self._header if n not in RESERVED]
 
     def _check(self, path: str) -> None:
-        shown = ", ".join(self._header[:20])
-        if "to" not in self._header:
-            raise UsageError(f"{path}: the header has no column `to` (columns: {shown})")
-        twice = {name for name in self._header if self._header.count(name) > 1}
-        if twice:
-            raise UsageError(f"{path}: the header names {', '.join(sorted(twice))} twice")
+        if not self._header:
+            raise UsageError(f"{path}: the first line is empty; it must name the columns")
         if not all(_clean(name) for name in self._header):
             raise UsageError(f"{path}: the header is not UTF-8")
+        if "to" not in self._header:
+            shown = ", ".join(self._header[:20])
+            hint = "; columns are separated by commas" if set(";\t") & set(shown) else ""
+            raise UsageError(f"{path}: the header has no column `to` (columns: {shown}){hint}")
+        twice = {name for name in self._header if self._header.count(name) > 1}
+        if twice:
+            named = ", ".join(f"`{name}`" if name else "an empty column" for name in sorted(twice))
+            raise UsageError(f"{path}: the header names {named} twice")
 
     def read(self, names: Sequence[str]) -> Iterator[Item]:
         """See `Records.read`."""
         places = [self._place.get(name) for name in names]
         index, blank = 0, 0
-        for row in self._lines():
-            line = self._rows.line_num
+        for line, row in self._lines():
             if not row:
                 blank += 1
                 continue
@@ -93,14 +99,18 @@ class CsvRecords:
             yield Item(line, self._record(index, row, places))
             index += 1
 
-    def _lines(self) -> Iterator[list[str] | str]:
+    def _lines(self) -> Iterator[tuple[int, list[str] | str]]:
+        """Every row, or what is wrong with it, and the line on which it begins."""
         while True:
+            line = self._rows.line_num + 1
             try:
-                yield next(self._rows)
+                yield line, next(self._rows)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield f"not CSV: {error}"
+                last = self._rows.line_num
+                upto = f" (lines {line} to {last})" if last > line else ""
+                yield line, f"not CSV: {error}{upto}"
 
     def _record(
         self, index: int, row: list[str] | str, places: Sequence[int | None]
@@ -136,7 +146,7 @@ class JsonRecords:
         """See `Records.read`."""
         index, blanks = 0, 0
         for number, raw in enumerate(self._source, 1):
-            text = raw.strip() if number > 1 else raw.removeprefix(b"\xef\xbb\xbf").strip()
+            text = raw.strip() if number > 1 else raw.removeprefix(BOM).strip()
             if not text:
                 blanks += 1
                 continue
@@ -154,6 +164,8 @@ class JsonRecords:
             return Rejected(index, "invalid_utf8", "the line is not UTF-8")
         except msgspec.DecodeError as error:
             return Rejected(index, "invalid_json", str(error))
+        except RecursionError:
+            return Rejected(index, "invalid_json", "the line is nested too deep")
         if not isinstance(found, dict):
             return Rejected(index, "invalid_json", "the line is not a JSON object")
         return _recipient(index, found, names)

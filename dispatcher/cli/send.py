@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import os
+import signal
+import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,14 +18,15 @@ from typing import Any, BinaryIO, TextIO
 import click
 import msgspec
 
+from dispatcher.cli import send_api
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.progress import Progress
 from dispatcher.cli.records import Item, Records, open_records
 from dispatcher.cli.running import run
 from dispatcher.cli.worker import require_providers
 from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Rejected, Submission
-from dispatcher.engine.runtime import create_providers
-from dispatcher.errors import ConfigError, InvalidMessage, StoreUnavailable, UsageError
+from dispatcher.engine.runtime import create_providers, write_limits
+from dispatcher.errors import DispatcherError, InvalidMessage, StoreUnavailable, UsageError
 from dispatcher.messages import CHANNELS, CLASSES, Content, is_ulid, new_ulid
 from dispatcher.settings import Config
 from dispatcher.store.inspector import BatchView
@@ -37,13 +41,16 @@ PATIENCE = 30.0
 """Seconds a store that goes away in mid-file is waited for."""
 
 
+class Cut(DispatcherError):
+    """A file could not be read or written to its end."""
+
+
 @dataclass(slots=True)
 class Options:
     """What the command line said."""
 
     file: str
     submission: Submission
-    dedupe: bool
     dry_run: bool
     rejects: str | None
     resume: str | None
@@ -79,6 +86,7 @@ class Tally:
 @click.option("--dry-run", is_flag=True, help="Validate all, print counts, write nothing.")
 @click.option("--rejects", metavar="FILE", help="Write refused records here as CSV.")
 @click.option("--resume", metavar="BATCH", help="Continue an interrupted file.")
+@click.option("--api", metavar="URL", help="Over HTTP; the token is in $DISPATCHER_TOKEN.")
 @click.option("--wait", is_flag=True, help="Until nothing is queued or scheduled.")
 @json_option
 @click.pass_obj
@@ -90,6 +98,9 @@ def send(state: State, /, **given: Any) -> int:
     \b
     Example: dispatcher send customers.csv --channel sms --from shop --text "Hi {name}"
     """
+    if given["api"] is not None:
+        with _source(given["file"]) as source:
+            return send_api.send(given, source)
     config = load_config(state)
     require_providers(config, state)
     options = _options(config, given)
@@ -108,19 +119,20 @@ def _options(config: Config, given: dict[str, Any]) -> Options:
         raise UsageError(f"--tenant {tenant!r} is not configured (known: {known})")
     if given["resume"] is not None and not is_ulid(given["resume"]):
         raise UsageError(f"--resume {given['resume']!r} is not a batch id")
-    html = Path(given["html"]).read_text("utf-8") if given["html"] else None
+    ttl = _parsed("--ttl", given["ttl"], parse_duration)
+    if ttl == 0:
+        raise UsageError("--ttl must be above 0")
     content = Content(
-        text=given["text"], template=given["template"], subject=given["subject"], html=html
-    )
+        text=given["text"], template=given["template"], subject=given["subject"],
+        html=_html(given["html"]),
+    )  # fmt: skip
     submission = Submission(
-        given["channel"], given["sender"], content, given["class_"],
-        _parsed("--ttl", given["ttl"], parse_duration),
-        _parsed("--at", given["at"], parse_time) or 0,
-        tenant,
+        given["channel"], given["sender"], content, given["class_"], ttl,
+        _parsed("--at", given["at"], parse_time) or 0, tenant, dedupe=given["dedupe"],
     )  # fmt: skip
     return Options(
-        given["file"], submission, given["dedupe"], given["dry_run"], given["rejects"],
-        given["resume"], given["wait"], given["as_json"],
+        given["file"], submission, given["dry_run"], given["rejects"], given["resume"],
+        given["wait"], given["as_json"],
     )  # fmt: skip
 
 
@@ -133,8 +145,21 @@ def _parsed(option: str, text: str | None, parse: Any) -> Any:
         raise UsageError(f"{option} {error}") from None
 
 
+def _html(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--html {path} is not UTF-8") from None
+
+
 def _source(path: str) -> BinaryIO:
     if path == "-":
+        if sys.stdin is None:
+            raise UsageError("-: standard input is closed")
         return sys.stdin.buffer
     try:
         return open(path, "rb")  # closed by the caller's `with`
@@ -151,7 +176,7 @@ class _Run:
         self._options = options
         self._source = source
         self._tally = Tally()
-        self._seen: set[int] = set()
+        self._regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
         self._lines: dict[int, int] = {}
         self._rejects: TextIO | None = None
         self._progress = Progress(source, options.file)
@@ -159,7 +184,7 @@ class _Run:
     async def run(self) -> int:
         now_us = int(time.time() * 1e6)
         batch = self._options.resume or new_ulid(now_us // 1000)
-        records = open_records(self._source, self._options.file)
+        records = self._open_records()
         columns = records.columns
         opened = self._ingest.open(self._options.submission, columns or (), batch, now_us)
         if columns is not None and opened.missing:
@@ -168,7 +193,7 @@ class _Run:
                 f"the columns are {', '.join(columns) or 'none but reserved ones'}"
             )
         if self._options.rejects:
-            self._rejects = _create(self._options.rejects)
+            self._rejects = _create(self._options.rejects, self._source)
         async with AsyncExitStack() as stack:
             stack.callback(self._close_rejects)
             if self._options.dry_run:
@@ -181,26 +206,57 @@ class _Run:
             view = await self._finish(store, batch) if self._options.wait else None
             return self._report(batch, view)
 
+    def _open_records(self) -> Records:
+        if not self._regular:
+            # A read from a pipe holds up the loop: Ctrl-C must break into it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return open_records(self._source, self._options.file)
+        except OSError as error:
+            raise Cut(f"{self._options.file} cannot be read: {error.strerror}") from None
+
+    def _items(self, opened: OpenBatch, records: Records) -> Iterator[Item]:
+        try:
+            yield from records.read(opened.names)
+        except OSError as error:
+            raise Cut(f"{self._options.file} cannot be read: {error.strerror}") from None
+
     async def _submit(self, opened: OpenBatch, records: Records, store: Store) -> None:
         batch = opened.envelope.batch
-        known = await self._accepted_before(store, opened) if self._options.resume else {}
+        await write_limits(store, self._ingest.limits, self._config.providers)
+        if self._options.resume:
+            known = await self._accepted_before(store, opened)
+        else:
+            known = {}
+            await opened.begin(store.queue, PATIENCE, self._progress.waiting)
         click.echo(f"batch {batch}", err=True)
-        under_way: set[asyncio.Task[None]] = set()
         try:
             with self._progress:
-                for part in self._parts(opened, records, known):
-                    if len(under_way) >= PARTS_UNDER_WAY:
-                        done, under_way = await asyncio.wait(
-                            under_way, return_when=asyncio.FIRST_COMPLETED
-                        )
-                        for task in done:
-                            task.result()
-                    under_way.add(asyncio.create_task(self._enqueue(opened, store, part)))
-                await asyncio.gather(*under_way)
-        except StoreUnavailable as error:
+                await self._enqueue_all(opened, store, self._parts(opened, records, known))
+        except (StoreUnavailable, Cut) as error:
+            raise DispatcherError(f"{error}; continue with --resume {batch}") from None
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            click.echo(f"interrupted; continue with --resume {batch}", err=True)
+            raise
+
+    async def _enqueue_all(self, opened: OpenBatch, store: Store, parts: Iterator[Part]) -> None:
+        """A few parts at a time; one from a pipe, whose next record may be long in coming."""
+        most = PARTS_UNDER_WAY if self._regular else 1
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            for part in parts:
+                under_way.add(asyncio.create_task(self._enqueue(opened, store, part)))
+                if len(under_way) >= most:
+                    done, under_way = await asyncio.wait(
+                        under_way, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in done:
+                        task.result()
+            await asyncio.gather(*under_way)
+        finally:
             for task in under_way:
                 task.cancel()
-            raise StoreUnavailable(f"{error}; continue with --resume {batch}") from None
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _enqueue(self, opened: OpenBatch, store: Store, part: Part) -> None:
         answer = await opened.enqueue_patiently(store.queue, part, PATIENCE, self._progress.waiting)
@@ -215,7 +271,7 @@ class _Run:
                 f"batch {opened.envelope.batch} is not in this store: nothing of it was accepted"
             )
         if options != self._options.submission.fingerprint():
-            raise UsageError("--resume needs the options of the first call (text, from, class, …)")
+            raise UsageError("--resume needs the options of the first call (text, from, at, …)")
         return parts
 
     def _changed(self, first: int) -> UsageError:
@@ -227,7 +283,7 @@ class _Run:
     def _parts(self, opened: OpenBatch, records: Records, known: dict[int, str]) -> Iterator[Part]:
         chunk: list[Item] = []
         first = 0
-        for item in records.read(opened.names):
+        for item in self._items(opened, records):
             chunk.append(item)
             if len(chunk) == PART_RECORDS:
                 yield from self._part(opened, first, chunk, known)
@@ -241,9 +297,8 @@ class _Run:
     ) -> Iterator[Part]:
         self._lines = {item.record.index: item.line for item in chunk}
         good = [item.record for item in chunk if isinstance(item.record, Recipient)]
-        if self._options.dedupe:
-            good = [record for record in good if self._new(record)]
         part = opened.part(first, good)
+        self._tally.duplicates += part.duplicates
         bad = [item.record for item in chunk if isinstance(item.record, Rejected)]
         for reject in sorted([*bad, *part.rejected], key=lambda reject: reject.index):
             self._reject(reject)
@@ -253,14 +308,6 @@ class _Run:
             self._count(part, resumed=True)
         elif part.accepted:
             yield part
-
-    def _new(self, record: Recipient) -> bool:
-        mark = hash(record.to)
-        if mark in self._seen:
-            self._tally.duplicates += 1
-            return False
-        self._seen.add(mark)
-        return True
 
     def _count(self, part: Part, *, resumed: bool) -> None:
         if resumed:
@@ -275,7 +322,10 @@ class _Run:
         line = self._lines[reject.index]
         if self._rejects is not None:
             row = (line, reject.index, reject.code, reject.detail)
-            csv.writer(self._rejects, lineterminator="\n").writerow(map(_printable, row))
+            try:
+                csv.writer(self._rejects, lineterminator="\n").writerow(map(_printable, row))
+            except OSError as error:
+                raise Cut(f"--rejects {self._options.rejects}: {error.strerror}") from None
         elif self._tally.rejected <= LISTED_REJECTS:
             self._progress.line(f"line {line}: {reject.code}: {_printable(reject.detail)}")
         elif self._tally.rejected == LISTED_REJECTS + 1:
@@ -286,12 +336,19 @@ class _Run:
             self._rejects.close()
 
     async def _finish(self, store: Store, batch: str) -> BatchView | None:
+        answered = time.monotonic()
         with self._progress.waiting_for(batch) as shown:
             while True:
-                view = await store.inspector.batch(batch)
-                if view is None or view.counts["queued"] + view.counts["scheduled"] == 0:
-                    return view
-                shown(view)
+                try:
+                    view = await store.inspector.batch(batch)
+                    if view is None or view.counts["queued"] + view.counts["scheduled"] == 0:
+                        return view
+                    shown(view)
+                    answered = time.monotonic()
+                except StoreUnavailable as error:
+                    if time.monotonic() - answered > PATIENCE:
+                        raise
+                    self._progress.waiting(str(error))
                 await asyncio.sleep(0.25)
 
     def _report(self, batch: str | None, view: BatchView | None = None) -> int:
@@ -318,7 +375,7 @@ class _Run:
         notes = [f"{tally.accepted + tally.resumed} {verb}", f"{tally.rejected} rejected"]
         if tally.resumed:
             notes.append(f"{tally.resumed} of them before")
-        if self._options.dedupe:
+        if self._options.submission.dedupe:
             notes.append(f"{tally.duplicates} duplicates left out")
         click.echo(", ".join(notes))
         if self._options.dry_run:
@@ -329,11 +386,13 @@ class _Run:
             click.echo(", ".join(shown))
 
 
-def _create(path: str) -> TextIO:
+def _create(path: str, source: BinaryIO) -> TextIO:
     try:
+        if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(source.fileno())):
+            raise UsageError(f"--rejects {path} is the file to send")
         file = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115 (the exit stack)
     except OSError as error:
-        raise ConfigError(f"--rejects {path}: {error.strerror}") from None
+        raise UsageError(f"--rejects {path}: {error.strerror}") from None
     file.write("line,record,code,detail\n")
     return file
 

@@ -12,6 +12,7 @@ from dispatcher.errors import ConfigError, UsageError
 from dispatcher.simulator.faults import AnyFault, parse_fault
 from dispatcher.simulator.process import run
 from dispatcher.simulator.provider import Latency
+from dispatcher.simulator.sendgrid import SendGridAccount
 from dispatcher.simulator.settings import AnyAccount, Settings, load_settings
 from dispatcher.simulator.twilio import TwilioAccount
 from dispatcher.simulator.webhook import WebhookAccount
@@ -84,7 +85,8 @@ def simulator(
     """Fake providers on one port, until SIGTERM.
 
     Without --settings there are a Twilio account (SID: AC and 32 zeros, auth token: 32 zeros) at
-    /2010-04-01/Accounts/SID/Messages.json, and a webhook receiver at /webhook/demo.
+    /2010-04-01/Accounts/SID/Messages.json, a SendGrid account (API key: SG. and 32 zeros) at
+    /v3/mail/send, and a webhook receiver at /webhook/demo.
 
     A fault is WHAT[:SHARE][:NAME=VALUE...]. WHAT is an HTTP status, one of the provider's codes,
     or: reset-before, reset-after, hang, garbage, truncate, slow, close.
@@ -117,7 +119,7 @@ def _default_settings(account_sid: str | None, auth_token: str | None) -> Settin
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return Settings((twilio, WebhookAccount()))
+    return Settings((twilio, WebhookAccount(), SendGridAccount()))
 
 
 def _override(

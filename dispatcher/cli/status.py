@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -14,11 +12,14 @@ from rich.table import Table
 
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
-from dispatcher.errors import UsageError
-from dispatcher.messages import Lane, Status, is_ulid, parse_message_id
+from dispatcher.engine.views import batch_view, message
+from dispatcher.errors import InvalidMessage, UsageError
+from dispatcher.messages import Status, is_ulid, parse_message_id
 from dispatcher.settings import Config
-from dispatcher.store.inspector import BatchView, Inspector
+from dispatcher.store.inspector import Inspector
 from dispatcher.store.opening import open_store
+
+SHOWN_AT_ZERO = ("total", "queued", "sent", "workers")
 
 
 @click.command()
@@ -33,10 +34,8 @@ def status(state: State, name: str | None, as_json: bool) -> int:
     Example: dispatcher status 01JD4Z3C7V9M2N8Q5R6S7T8V9W
     """
     config = load_config(state)
-    if name is not None and "-" in name:
-        parse_message_id(name)
-    elif name is not None and not is_ulid(name):
-        raise UsageError(f"{name!r} is neither a batch nor a message id")
+    if name is not None:
+        _check(name)
     found = run(_find(config, name))
     if found is None:
         raise UsageError(f"{name} is not known in this store")
@@ -45,6 +44,15 @@ def status(state: State, name: str | None, as_json: bool) -> int:
     else:
         _print(found)
     return 0
+
+
+def _check(name: str) -> None:
+    if is_ulid(name):
+        return
+    try:
+        parse_message_id(name)
+    except InvalidMessage:
+        raise UsageError(f"{name!r} is neither a batch nor a message id") from None
 
 
 async def _find(config: Config, name: str | None) -> dict[str, Any] | None:
@@ -59,68 +67,15 @@ async def _find(config: Config, name: str | None) -> dict[str, Any] | None:
 
 async def _totals(inspector: Inspector) -> dict[str, Any]:
     """All batches together."""
-    counts: dict[str, int] = {}
+    counts = {known.word: 0 for known in Status}
     total = batches = 0
     for name in await inspector.batches():
         view = await inspector.batch(name)
         if view is not None:
             total, batches = total + view.total, batches + 1
             for status_name, count in view.counts.items():
-                counts[status_name] = counts.get(status_name, 0) + count
+                counts[status_name] += count
     return {"total": total, **counts, "batches": batches, "workers": await inspector.workers()}
-
-
-def batch_view(view: BatchView) -> dict[str, Any]:
-    """A batch as `status --json` prints it; the counts of the statuses add up to `total`."""
-    return {
-        "batch": view.id,
-        "tenant": view.tenant,
-        "channel": view.channel,
-        "created_at": _time(view.created_us // 1000),
-        "total": view.total,
-        **view.counts,
-        **view.events,
-        "codes": view.codes,
-    }
-
-
-async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
-    """A message with its attempts; None when its batch is not known."""
-    batch, index = parse_message_id(name)
-    view = await inspector.batch(batch)
-    if view is None:
-        return None
-    known = (await inspector.records(batch, [index])).get(index)
-    found = {"id": name, "status": "queued", "channel": view.channel, "tenant": view.tenant}
-    created = {"created_at": _time(view.created_us // 1000)}
-    if known is None:
-        return found | created
-    state, _, record = known
-    if state is Status.SCHEDULED and record.due_ms <= time.time() * 1000:
-        state = Status.QUEUED
-    lane = Lane.parse(record.lane)
-    waiting = state is Status.SCHEDULED
-    return {
-        **found,
-        "status": state.word,
-        "ref": record.ref,
-        "to": record.to,
-        "provider": lane.provider,
-        "carrier": lane.carrier,
-        "provider_id": record.provider_id,
-        "error": {"code": record.code, "detail": record.detail} if record.code else None,
-        "due_at": _time(record.due_ms) if waiting else None,
-        "attempts": [
-            {"at": _time(a.at_ms), "provider": a.provider, "code": a.code} for a in record.history
-        ],
-        "attempts_used": record.attempts,
-        **created,
-        "updated_at": _time(record.at_ms),
-    }
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _print(found: Mapping[str, Any]) -> None:
@@ -132,7 +87,7 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _lines(key: str, value: Any) -> list[tuple[str, str]]:
-    if value in (None, [], {}) or (value == 0 and key not in ("total", "queued", "sent")):
+    if value in (None, [], {}) or (value == 0 and key not in SHOWN_AT_ZERO):
         return []
     if isinstance(value, list):
         return [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+from contextlib import AsyncExitStack
 
 import click
 
@@ -12,7 +14,8 @@ from dispatcher.cli.running import run, start_log, stop_on_signals
 from dispatcher.config import Config
 from dispatcher.engine.runtime import Worker, create_providers
 from dispatcher.errors import ConfigError, DispatcherError
-from dispatcher.store.opening import open_store
+from dispatcher.store.opening import Store, open_store
+from dispatcher.web.probes import serve_probes
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,10 @@ def worker(state: State) -> None:
     config = load_config(state)
     require_providers(config, state)
     create_providers(config)
+    if config.worker.processes > 1:
+        raise ConfigError("worker.processes above 1 is not supported yet: start several workers")
     start_log(config.log)
+    gc.freeze()  # what is loaded by now stays: collections need not look at it
     run(_work(config, state))
 
 
@@ -45,12 +51,31 @@ def require_providers(config: Config, state: State) -> None:
 async def _work(config: Config, state: State) -> None:
     reload = asyncio.Event()
     stop = stop_on_signals(reload.set)
-    while not stop.is_set():
-        reload.clear()
-        async with open_store(config.store, patience=None) as store:
-            await _until(Worker(config, store), stop, reload)
-        if not stop.is_set():
-            config = _reloaded(config, state)
+    async with serve_probes(config.worker.port) as probes:
+        while not stop.is_set():
+            async with AsyncExitStack() as stack:
+                store = await _opened(stack, config, stop)
+                probes.opened(store)
+                served = config.store
+                while store is not None and config.store == served and not stop.is_set():
+                    await _until(Worker(config, store), stop, reload)
+                    if not stop.is_set():
+                        reload.clear()
+                        config = _reloaded(config, state)
+                probes.opened(None)
+
+
+async def _opened(stack: AsyncExitStack, config: Config, stop: asyncio.Event) -> Store | None:
+    """The store, however long it takes; None when told to stop before that."""
+    opening = asyncio.create_task(stack.enter_async_context(open_store(config.store, None)))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((opening, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return opening.result() if opening.done() else None
+    finally:
+        for task in (opening, stopped):
+            task.cancel()
+        await asyncio.wait((opening, stopped))
 
 
 async def _until(worker: Worker, stop: asyncio.Event, reload: asyncio.Event) -> None:

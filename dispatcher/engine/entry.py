@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 
-from dispatcher.exchange import HttpRequest, Outgoing, Provider
+from dispatcher.exchange import BatchProvider, HttpRequest, Outgoing, Provider
 from dispatcher.messages import (
     Attempt,
     Envelope,
@@ -38,7 +39,7 @@ class HeldEntry:
     class_: str
     envelope: Envelope
     rows: Sequence[Row]
-    request: Callable[[Row], HttpRequest]
+    request: Callable[[Sequence[Row]], HttpRequest]
     budget: int
     left: int
     cursor: int = 0
@@ -174,16 +175,22 @@ class HeldEntry:
 
 def requests(
     config: Config, provider: Provider, envelope: Envelope
-) -> Callable[[Row], HttpRequest]:
-    """What turns the rows of an entry into requests: all that they share is prepared here."""
+) -> Callable[[Sequence[Row]], HttpRequest]:
+    """What turns rows of an entry into a request: all that they share is prepared here.
+
+    Raises InvalidMessage when the content cannot be prepared.
+    """
     render = Template.compile(envelope.content.text or "").bind(envelope.columns)
-    compose = provider.compose(envelope)
     choices = config.senders.get(envelope.sender, {}).get(provider.name, (envelope.sender,))
     batch = envelope.batch
 
-    def request(row: Row) -> HttpRequest:
+    def outgoing(row: Row) -> Outgoing:
         sender = pick_sender(choices, row.to)
-        text = render(row.values)
-        return compose(Outgoing(message_id(batch, row.index), row.to, sender, text, row.ref))
+        text, name = render(row.values), message_id(batch, row.index)
+        return Outgoing(name, row.to, sender, text, row.ref, row.values)
 
-    return request
+    if provider.batch > 1:
+        compose_batch = cast(BatchProvider, provider).compose_batch(envelope)
+        return lambda rows: compose_batch([outgoing(row) for row in rows])
+    compose = provider.compose(envelope)
+    return lambda rows: compose(outgoing(rows[0]))

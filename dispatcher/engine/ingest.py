@@ -115,7 +115,7 @@ class Ingest:
         )
         channels = {name: provider.channels for name, provider in providers.items()}
         self.router = Router(config, channels)
-        self.limits = Limits(config)
+        self.limits = Limits(config, batch_sizes(providers))
 
     def open(
         self, submission: Submission, columns: Sequence[str], batch: str, now_us: int
@@ -125,16 +125,17 @@ class Ingest:
         Raises InvalidMessage, UsageError.
         """
         _check_words(submission)
-        template = Template.compile(submission.content.text or "")
+        names = _parameters(submission.content, columns)
+        render = Template.compile(submission.content.text or "").bind(names)
         self._check_content(submission)
         self._check_sender(submission)
         accepted = max(now_us, submission.send_at_us)
         expires = accepted + int(submission.ttl * 1e6) if submission.ttl else 0
         envelope = Envelope(
             batch, submission.tenant, submission.channel, submission.class_, submission.sender,
-            accepted, expires, submission.content, template.names, campaign=submission.campaign,
+            accepted, expires, submission.content, names, campaign=submission.campaign,
         )  # fmt: skip
-        return OpenBatch(self, submission, envelope, template.bind(template.names), columns)
+        return OpenBatch(self, submission, envelope, render, columns)
 
     def _check_content(self, submission: Submission) -> None:
         """At least one provider of the channel must be able to carry it."""
@@ -199,13 +200,13 @@ class OpenBatch:
             check = crc32(repr(recipient).encode("utf-8", "surrogateescape"), check)
             try:
                 to, carrier, route = self._place(recipient)
+                group = groups.get((carrier, route)) or self._group(groups, carrier, route)
             except InvalidMessage as error:
                 rejected.append(Rejected(recipient.index, error.code, error.detail))
                 continue
             if self._repeats(to):
                 duplicates += 1
                 continue
-            group = groups.get((carrier, route)) or self._group(groups, carrier, route)
             group.rows.append(_row(recipient, to))
             carriers[carrier] = carriers.get(carrier, 0) + 1
         entries = [entry for group in groups.values() for entry in self._cut(group)]
@@ -227,6 +228,9 @@ class OpenBatch:
     def _place(self, recipient: Recipient) -> tuple[str, str, Route]:
         channel, ingest = self.submission.channel, self._ingest
         to = normalise(channel, recipient.to)
+        if None in recipient.values:
+            name = self.names[recipient.values.index(None)]
+            raise InvalidMessage("missing_parameter", f"the parameter {name!r} is missing")
         text = self._render(recipient.values)
         carrier = recipient.carrier
         if carrier is None:
@@ -246,6 +250,7 @@ class OpenBatch:
         known = self._lanes.get((carrier, route))
         if known is None:
             provider, channel = route.providers[0], self.submission.channel
+            self._ingest.providers[provider].check(channel, self.submission.content)
             lane = f"{provider}/{channel}/{carrier}"
             limits = self._ingest.limits.of(provider, channel, carrier)
             tenant = self._ingest.config.tenants.get(self.submission.tenant)
@@ -315,6 +320,11 @@ class OpenBatch:
             pause = min(pause * 2, 1.0)
 
 
+def batch_sizes(providers: Mapping[str, Provider]) -> dict[str, int]:
+    """Messages a request of each provider may carry."""
+    return {name: provider.batch for name, provider in providers.items()}
+
+
 def entry_size(limits: Limits, names: Sequence[str]) -> int:
     """Messages per entry in a lane with these limits."""
     intervals = [found[1] for name in names if (found := limits.define(name)) is not None]
@@ -322,6 +332,15 @@ def entry_size(limits: Limits, names: Sequence[str]) -> int:
     if slowest <= 0:
         return ENTRY_MESSAGES
     return max(1, min(ENTRY_MESSAGES, round(ENTRY_SECONDS * 1e6 / slowest)))
+
+
+def _parameters(content: Content, columns: Sequence[str]) -> tuple[str, ...]:
+    """The parameters a message needs: those of its texts; a provider's template gets them all."""
+    if content.template is not None:
+        return tuple(columns)
+    texts = (content.text, content.subject, content.html)
+    templates = [Template.compile(text or "") for text in texts]
+    return tuple(dict.fromkeys(name for template in templates for name in template.names))
 
 
 def _row(recipient: Recipient, to: str) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from dispatcher.engine.clock import StoreClock
@@ -51,8 +51,9 @@ class Intake:
             request = requests(self._config, self._provider, envelope)
         except InvalidMessage as error:
             request, fault = _unprepared, error
+        budget = (claimed.ambiguous or 0) + claimed.slots
         entry = HeldEntry(
-            claimed, lane, class_, envelope, rows, request, budget=claimed.slots, left=len(rows)
+            claimed, lane, class_, envelope, rows, request, budget=budget, left=len(rows)
         )
         if claimed.ambiguous is not None:
             await self._recall(entry)
@@ -108,11 +109,18 @@ class Intake:
         entry = HeldEntry(claimed, lane, class_, nothing, (), _unprepared, budget=0, left=0)
         entry.moves.append(
             Move(
-                due_us, lane, class_, claimed.count, claimed.cost, claimed.expires_us, claimed.body
+                due_us,
+                lane,
+                class_,
+                claimed.count,
+                claimed.cost,
+                claimed.expires_us,
+                claimed.body,
+                claimed.ambiguous,
             )
         )
         return entry
 
 
-def _unprepared(row: Row) -> NoReturn:
-    raise InvalidMessage("unprepared", f"message {row.index} belongs to an entry that is not sent")
+def _unprepared(rows: Sequence[Row]) -> NoReturn:
+    raise InvalidMessage("unprepared", f"{len(rows)} messages of an entry that is not sent")

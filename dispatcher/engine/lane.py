@@ -45,13 +45,19 @@ class Send(NamedTuple):
 
 
 class LaneRun:
-    """What this worker holds of a lane."""
+    """What this worker holds of a lane. `batch` messages share a request; where a limit counts
+    requests (`whole`), each of them uses up that many slots, be it full or not."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, batch: int = 1, *, whole: bool = False) -> None:
         self.name = name
+        self._batch = batch
+        self._whole = whole
         self.slots: deque[SlotRun] = deque()
         self.entries: dict[str, deque[HeldEntry]] = {name: deque() for name in CLASSES}
         self.share = 1.0
+        self._requests: deque[list[Send]] = deque()
+        self._since = 0.0
+        self._credit = 0
         self.granted_at = 0.0
         self._last = 0
 
@@ -85,6 +91,8 @@ class LaneRun:
     def wants(self) -> list[tuple[str, int]]:
         """Slots to book: per entry (its name in `held`) how many of its messages have none."""
         need = self.unsent() - self.slots_left()
+        if need <= 0 and self._whole and self._requests:
+            return self._rest_of_request()
         asks: list[tuple[str, int]] = []
         for entry in self.held():
             some = min(need, len(entry.rows) - max(entry.budget, entry.cursor))
@@ -143,6 +151,49 @@ class LaneRun:
     def use_slot(self) -> None:
         """The slot that `due` found is used, or there is nothing to use it for."""
         self.slots[0].used += 1
+        self._credit += 1
+
+    def collect(self, send: Send, now: float) -> None:
+        """A message whose slot has come joins the request under way; all of one request share an
+        envelope."""
+        last = self._requests[-1] if self._requests else None
+        if (
+            last is None
+            or len(last) >= self._batch
+            or last[0].entry.envelope != send.entry.envelope
+        ):
+            self._requests.append([send])
+            self._since = now
+        else:
+            last.append(send)
+
+    def collected(self) -> int:
+        """Messages that wait in requests under way."""
+        return sum(map(len, self._requests))
+
+    def ready(self, now: float, wait: float) -> list[Send] | None:
+        """The next request that may go out now: full, followed by another, urgent, or begun `wait`
+        seconds ago."""
+        if not self._requests or (self._whole and self._credit < self._batch):
+            return None
+        first = self._requests[0]
+        alone = len(self._requests) == 1 and len(first) < self._batch
+        if alone and first[0].entry.class_ != CLASSES[0] and now < self._since + wait:
+            return None
+        self._credit = self._credit - self._batch if self._whole else 0
+        return self._requests.popleft()
+
+    def ready_at(self, wait: float) -> float | None:
+        """When `ready` is worth another look though no slot comes; None: not before one comes."""
+        if not self._requests or (self._whole and self._credit < self._batch):
+            return None
+        return self._since + wait
+
+    def _rest_of_request(self) -> list[tuple[str, int]]:
+        """Slots still missing for the requests under way."""
+        missing = len(self._requests) * self._batch - self._credit - self.slots_left()
+        field = self._requests[0][0].entry.claimed.field
+        return [(field, missing)] if missing > 0 else []
 
     def _retire(self, run: SlotRun) -> None:
         if run.slack is None:

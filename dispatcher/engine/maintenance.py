@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping
 
 from dispatcher import metrics
@@ -16,6 +17,7 @@ from dispatcher.store.queue import Heartbeat, Queue
 log = logging.getLogger(__name__)
 
 LAG_SECONDS = 1.0
+SWEEP_SECONDS = 60.0
 MARGIN_SECONDS = 0.25
 """A worker that could not renew stops sending this long before its lease ends."""
 
@@ -91,6 +93,18 @@ class Heart:
                 rest = max(self._lease - silent, self._lease / 2 - (now - since))
                 pause = min(pause, max(0.05, rest + 0.05))
         return pause
+
+
+async def sweep(queue: Queue, dead_seconds: float) -> None:
+    """Forget what has been kept long enough, until cancelled. Statuses leave by themselves."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS * (0.5 + random.random()))
+        try:
+            forgotten = 1
+            while forgotten:
+                forgotten = await queue.sweep(dead_seconds)
+        except StoreUnavailable as error:
+            log.warning("sweep: %s", error)
 
 
 async def watch_loop() -> None:

@@ -16,7 +16,7 @@ from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.intake import Intake
-from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, SlotRun
+from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, Send, SlotRun
 from dispatcher.engine.sending import Sender
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import ProviderConfig
@@ -31,12 +31,16 @@ HELD_SECONDS = 5.0
 IDLE_SECONDS = 1.0
 GAP_SECONDS = 0.01
 """Least time between two claims that no room called for."""
+CAPACITY_MOST = 20_000
+"""Messages with a slot or in flight, at most."""
 SETTLE_BACKLOG = 20_000
 """Outcomes not written yet above which nothing new is claimed."""
 
 
 class Pump:
-    """`may_send` says whether the lease still holds; `limits_missing` writes limits back."""
+    """`may_send` says whether the lease still holds, `whole` whether a lane meets a limit in
+    requests; `limits_missing` writes limits back. Every `compare_seconds` what the store says is
+    held is compared with what is held here: a claim given up for lost may run late."""
 
     def __init__(
         self,
@@ -49,6 +53,8 @@ class Pump:
         intake: Intake,
         sender: Sender,
         may_send: Callable[[], bool],
+        compare_seconds: float,
+        whole: Callable[[str], bool],
         limits_missing: Callable[[Iterable[str]], Awaitable[None]],
     ) -> None:
         self.name = name
@@ -61,13 +67,18 @@ class Pump:
         self._intake = intake
         self._sender = sender
         self._may_send = may_send
+        self._whole = whole
         self._limits_missing = limits_missing
-        self._capacity = config.concurrency * 2
+        self._capacity = min(CAPACITY_MOST, config.concurrency * 2 * sender.batch)
+        self._batch_wait = float(config.batch_wait)
         self._doubt = False
+        self._compare_seconds = compare_seconds
+        self._compare_at = monotonic() + compare_seconds
         self._stopping = False
         self._breaker = "closed"
         self._open: dict[str, HeldEntry] = {}
         self._next_at = 0.0
+        self._paused_until = 0.0
         self._empties = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -92,18 +103,19 @@ class Pump:
 
     def room(self) -> int:
         """Slots this pump could use now."""
-        slots = sum(lane.slots_left() for lane in self.lanes.values())
-        return self._capacity - self._sender.inflight - slots
+        taken = sum(lane.slots_left() + lane.collected() for lane in self.lanes.values())
+        return self._capacity - self._sender.messages - taken
 
     async def _until_due(self) -> bool:
         """Until something may be due and there is room for it; False when told to stop."""
         while not self._stopping:
             now = monotonic()
             ready = self.room() >= self._capacity // 4 and self._sender.settling() < SETTLE_BACKLOG
-            if ready and now >= self._next_at and self._may_send():
+            next_at = max(self._next_at, self._paused_until)
+            if ready and now >= next_at and self._may_send():
                 return True
             self.wake.clear()
-            wait = max(self._next_at - now, GAP_SECONDS) if ready else 0.25
+            wait = max(next_at - now, GAP_SECONDS) if ready else 0.25
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self.wake.wait()
@@ -130,9 +142,10 @@ class Pump:
         self.wake.set()
 
     async def _claim(self) -> None:
-        if self._doubt:
+        if self._doubt or monotonic() >= self._compare_at:
             moved = await self._queue.reclaim_unseen(self._worker, self.name, list(self._open))
             self._doubt = False
+            self._compare_at = monotonic() + self._compare_seconds
             if moved:
                 log.info("%s: %d messages of a lost claim put back", self.name, moved)
         self._open = {
@@ -160,6 +173,8 @@ class Pump:
             await self._limits_missing(claim.skipped)
         for grant in claim.grants:
             await self._accept(grant, asked.get(grant.lane, ()), before, after)
+        if monotonic() < self._paused_until:  # asked for while the claim was under way
+            self._hold(0.0)
         self._return_stale(monotonic())
         self._pace(claim, after)
         self._send_due()
@@ -181,7 +196,8 @@ class Pump:
     ) -> None:
         lane = self.lanes.get(grant.lane)
         if lane is None:
-            lane = self.lanes[grant.lane] = LaneRun(grant.lane)
+            whole = self._whole(grant.lane)
+            lane = self.lanes[grant.lane] = LaneRun(grant.lane, self._sender.batch, whole=whole)
         lane.book(list(asked), grant.booked)
         offset, spacing = grant.offset_us / 1e6, grant.spacing_us / 1e6
         late = grant.count
@@ -208,11 +224,13 @@ class Pump:
         for name, lane in list(self.lanes.items()):
             if not lane.slots and now - lane.granted_at > HELD_SECONDS:
                 self.give_back(lane)
-                if not any(lane.held()):
+                if not any(lane.held()) and not lane.collected():
                     del self.lanes[name]
 
     def give_back(self, lane: LaneRun) -> int:
         """Return what a lane holds unsent; the number of messages."""
+        if self._may_send():
+            self._flush(lane, monotonic(), 0.0)
         lane.drop_slots()
         total = 0
         for entry in list(lane.held()):
@@ -231,7 +249,9 @@ class Pump:
         self._look_at(0.0)
 
     def _hold(self, seconds: float) -> None:
-        """The provider asks for a pause: unused slots are dropped, claiming waits for the store."""
+        """The provider asks for a pause: unused slots are dropped, and nothing is claimed before
+        the store knows of the pause."""
+        self._paused_until = max(self._paused_until, monotonic() + min(seconds, IDLE_SECONDS))
         for lane in self.lanes.values():
             lane.drop_slots()
 
@@ -246,6 +266,7 @@ class Pump:
         now, soonest = monotonic(), None
         if not self._may_send():
             self._hold(0.0)
+            return
         for lane in self.lanes.values():
             at = self._send_lane(lane, now)
             if at is not None and (soonest is None or at < soonest):
@@ -274,6 +295,23 @@ class Pump:
                 if free <= self._sender.reserve:
                     return now + TICK_SECONDS if lane.slots[0].slack is not None else None
                 lane.use_slot()
-            elif self._sender.send(send.entry, send.row):
+            elif self._sender.admit(send.entry, send.row):
                 lane.use_slot()
-        return at
+                self._collect(lane, send, now)
+        if self._sender.batch == 1:
+            return at
+        self._flush(lane, now, self._batch_wait)
+        ends = lane.ready_at(self._batch_wait)
+        return ends if at is None else at if ends is None else min(at, ends)
+
+    def _collect(self, lane: LaneRun, send: Send, now: float) -> None:
+        """Send, or add to the request under way where a request carries many messages."""
+        if self._sender.batch == 1:
+            self._sender.send([send])
+            return
+        lane.collect(send, now)
+        self._flush(lane, now, self._batch_wait)
+
+    def _flush(self, lane: LaneRun, now: float, wait: float) -> None:
+        while (sends := lane.ready(now, wait)) is not None:
+            self._sender.send(sends)

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
+from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
-from dispatcher.engine.maintenance import Heart, listen, watch_loop
+from dispatcher.engine.maintenance import Heart, listen, sweep, watch_loop
 from dispatcher.engine.pump import Pump
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
@@ -25,7 +26,7 @@ from dispatcher.settings import Config
 from dispatcher.store.bell import Bell
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import NewLane, Queue, WorkerLost
-from dispatcher.transport.aiohttp_pool import AiohttpTransport
+from dispatcher.transport import create as create_transport
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,12 @@ def create_providers(config: Config) -> dict[str, Provider]:
     return {name: providers.create(name, item) for name, item in config.providers.items()}
 
 
-async def write_limits(store: Store, config: Config, names: Iterable[str] | None = None) -> None:
-    """Write the limits of a configuration, all or some, and those of the lanes known already."""
-    limits = Limits(config)
+async def write_limits(
+    store: Store, limits: Limits, known: Iterable[str], names: Iterable[str] | None = None
+) -> None:
+    """Write limits, all or some by name, and those of the lanes of the `known` providers."""
     if names is None:
-        lanes = await store.inspector.lane_names(config.providers)
+        lanes = await store.inspector.lane_names(known)
         wanted = limits.definitions()
     else:
         missing = set(names)
@@ -82,12 +84,14 @@ class _Life:
         self._clock = StoreClock()
         self._heart = Heart(self._queue, self.name, config.worker.lease, self._clock)
         self._settler = Settler(self._queue, self.name, config)
+        self._limits = Limits(config, batch_sizes(providers))
         self._transports: list[Transport] = []
         self._senders: list[Sender] = []
         self._pumps = {name: self._pump(name, item) for name, item in providers.items()}
 
     def _pump(self, name: str, provider: Provider) -> Pump:
-        transport = AiohttpTransport(self._config.providers[name].concurrency)
+        settings = self._config.providers[name]
+        transport = create_transport(settings.http, settings.concurrency)
         allow = Allow(self._config.safety.allow)
         sender = Sender(name, self._config, provider, transport, self._settler, self._clock, allow)
         intake = Intake(self._config, provider, self._store.inspector, self._clock, sender.unclear)
@@ -102,12 +106,16 @@ class _Life:
             intake=intake,
             sender=sender,
             may_send=self._heart.alive,
-            limits_missing=lambda names: write_limits(self._store, self._config, names),
+            compare_seconds=self._config.worker.lease / 3,
+            whole=lambda lane: self._limits.whole(*Lane.parse(lane)),
+            limits_missing=lambda names: write_limits(self._store, self._limits, (), names),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Raises WorkerLost."""
         if not await self._begin(stop):
+            for transport in self._transports:
+                await transport.close()
             return
         bell = Bell(self._store.blocking, self._store.keys, self._pumps)
         roles = [
@@ -117,6 +125,7 @@ class _Life:
                 ("heartbeat", self._heart.run()),
                 ("bell", listen(bell, self._pumps)),
                 ("loop", watch_loop()),
+                ("sweep", sweep(self._queue, self._config.retention.dead)),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )
         ]
@@ -142,7 +151,7 @@ class _Life:
         pause = 0.1
         while not stop.is_set():
             try:
-                await write_limits(self._store, self._config)
+                await write_limits(self._store, self._limits, self._config.providers)
                 await self._heart.register()
                 return True
             except StoreUnavailable as error:

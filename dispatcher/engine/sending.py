@@ -1,4 +1,4 @@
-"""Sends one message and turns the answer into its outcome."""
+"""Sends messages and turns answers into outcomes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
+from dispatcher.engine.lane import Send
 from dispatcher.engine.meters import count_error
 from dispatcher.engine.settler import Settler
-from dispatcher.errors import OutcomeUnknown, Permanent, SendError, Throttled, Transient
-from dispatcher.exchange import Accepted, Delivery, Provider, Result, Transport
+from dispatcher.errors import (
+    OutcomeUnknown,
+    Permanent,
+    SendError,
+    Throttled,
+    Transient,
+    Unsent,
+)
+from dispatcher.exchange import Accepted, BatchProvider, Delivery, Provider, Result, Transport
 from dispatcher.messages import Lane, Row, Status
 from dispatcher.policy.decide import THROTTLED_WAIT, Decision, Rule, Standing, decide
 from dispatcher.policy.recipients import Allow
 from dispatcher.settings import Config
 
 log = logging.getLogger(__name__)
+
+Verdict = Accepted | SendError
 
 _ENDS = {
     "sent": Status.SENT,
@@ -33,7 +44,7 @@ _ENDS = {
 class Sender:
     """The way of messages through one provider, from the slot to the outcome.
 
-    `freed` is called when a send has ended, `hold` (seconds) when the provider asks for a pause.
+    `freed` is called when a request has ended, `hold` (seconds) when the provider asks for a pause.
     """
 
     def __init__(
@@ -47,7 +58,9 @@ class Sender:
         allow: Allow,
     ) -> None:
         self.name = name
+        self.batch = provider.batch
         self.inflight = 0
+        self.messages = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._concurrency = config.providers[name].concurrency
@@ -77,30 +90,32 @@ class Sender:
         """Have what is known of an entry written."""
         self._settler.note(entry)
 
-    def send(self, entry: HeldEntry, row: Row) -> bool:
-        """Put a message on the wire. False: it got its outcome without being sent, and its slot
-        may serve another."""
+    def admit(self, entry: HeldEntry, row: Row) -> bool:
+        """Whether a message may still go out. False: it got its outcome here, and its slot may
+        serve another."""
         expires = entry.envelope.expires_us
         if expires and self._clock.now_us() >= expires:
             entry.end(row, Status.EXPIRED, self._clock.now_us())
-            self._settler.note(entry)
-            return False
-        if not self._allow.permits(row.to):
+        elif not self._allow.permits(row.to):
             now_us = self._clock.now_us()
             entry.end(row, Status.SUPPRESSED, now_us, code="not_allowed", detail="[safety] allow")
-            self._settler.note(entry)
-            return False
+        else:
+            return True
+        self._settler.note(entry)
+        return False
+
+    def send(self, sends: Sequence[Send]) -> None:
+        """Put messages that share an envelope on the wire, in one request."""
         try:
-            request = entry.request(row)
+            request = sends[0].entry.request([send.row for send in sends])
         except Exception as error:
             # A message that cannot be put into a request must not stop the others of its lane.
-            log.exception("%s: message %d cannot be composed", entry.lane, row.index)
-            self._apply(entry, row, Permanent("unsendable", str(error)), row.age_ms)
-            return False
+            self._uncomposable(sends, error)
+            return
         self.inflight += 1
+        self.messages += len(sends)
         self._quiet.clear()
-        self._transport.send(request, partial(self._done, entry, row, monotonic()))
-        return True
+        self._transport.send(request, partial(self._done, sends, monotonic()))
 
     async def quiet(self) -> None:
         """Wait until nothing is in flight; request time-outs bound it."""
@@ -110,33 +125,52 @@ class Sender:
         """A message that another worker may have sent."""
         self._apply(entry, row, error, row.age_ms)
 
-    def _done(self, entry: HeldEntry, row: Row, started: float, result: Result) -> None:
+    def _uncomposable(self, sends: Sequence[Send], error: Exception) -> None:
+        if len(sends) > 1:
+            self._halve(sends)
+            return
+        entry, row = sends[0]
+        log.error("%s: message %d cannot be composed: %r", entry.lane, row.index, error)
+        self._apply(entry, row, Permanent("unsendable", str(error)), row.age_ms)
+
+    def _halve(self, sends: Sequence[Send]) -> None:
+        """Two requests instead of one that is too large or holds a message nobody can compose."""
+        middle = (len(sends) + 1) // 2
+        for part in (sends[:middle], sends[middle:]):
+            if part:
+                self.send(part)
+
+    def _done(self, sends: Sequence[Send], started: float, result: Result) -> None:
         self.inflight -= 1
+        self.messages -= len(sends)
         if not self.inflight:
             self._quiet.set()
-        if not entry.lost:
-            verdict = self._verdict(result)
-            seconds = monotonic() - started
-            self._learn(entry, verdict, seconds)
-            age_ms = row.age_ms + int(seconds * 1000)
-            self._apply(entry, row, verdict, age_ms)
+        seconds = monotonic() - started
+        verdicts = self._verdicts(result, len(sends))
+        self._learn(verdicts[0], seconds)
+        if len(sends) > 1 and all(isinstance(verdict, Unsent) for verdict in verdicts):
+            self._halve([s for s in sends if not s.entry.lost and self.admit(s.entry, s.row)])
+            self.freed()
+            return
+        for (entry, row), verdict in zip(sends, verdicts, strict=True):
+            if not entry.lost:
+                self._count(entry, verdict)
+                self._apply(entry, row, verdict, row.age_ms + int(seconds * 1000))
         self.freed()
 
-    def _verdict(self, result: Result) -> Accepted | SendError:
-        if result.delivery is Delivery.ANSWERED and result.answer is not None:
-            return self._provider.read(result.answer)
+    def _verdicts(self, result: Result, count: int) -> Sequence[Verdict]:
         if result.delivery is Delivery.NOT_SENT:
-            return Transient(result.reason, "no connection to the provider")
-        return OutcomeUnknown(result.reason, "the request was written and no answer came")
+            return [Transient(result.reason, "no connection to the provider")] * count
+        if result.delivery is Delivery.UNKNOWN or result.answer is None:
+            reason = "the request was written and no answer came"
+            return [OutcomeUnknown(result.reason, reason)] * count
+        if self.batch > 1:
+            return cast(BatchProvider, self._provider).read_batch(result.answer, count)
+        return [self._provider.read(result.answer)]
 
-    def _learn(self, entry: HeldEntry, verdict: Accepted | SendError, seconds: float) -> None:
+    def _learn(self, verdict: Verdict, seconds: float) -> None:
         """What an answer says about the provider rather than about the message."""
         self._send_seconds.observe(seconds)
-        if isinstance(verdict, Accepted):
-            queued = self._clock.now_us() - entry.envelope.accepted_us
-            metrics.QUEUE_SECONDS.of(entry.class_).observe(queued / 1e6)
-        else:
-            count_error(entry.lane, verdict.code)
         if isinstance(verdict, Throttled):
             wait = verdict.retry_after or THROTTLED_WAIT
             self._settler.throttled(f"provider:{self.name}", wait)
@@ -145,9 +179,14 @@ class Sender:
         down = failed and isinstance(verdict, SendError) and verdict.failover
         self._settler.answered(self.name, failed=failed, down=down)
 
-    def _apply(
-        self, entry: HeldEntry, row: Row, verdict: Accepted | SendError, age_ms: int
-    ) -> None:
+    def _count(self, entry: HeldEntry, verdict: Verdict) -> None:
+        if isinstance(verdict, Accepted):
+            queued = self._clock.now_us() - entry.envelope.accepted_us
+            metrics.QUEUE_SECONDS.of(entry.class_).observe(queued / 1e6)
+        else:
+            count_error(entry.lane, verdict.code)
+
+    def _apply(self, entry: HeldEntry, row: Row, verdict: Verdict, age_ms: int) -> None:
         now_us = self._clock.now_us()
         others = self._others(entry)
         standing = Standing(
@@ -181,7 +220,7 @@ class Sender:
         self,
         entry: HeldEntry,
         row: Row,
-        verdict: Accepted | SendError,
+        verdict: Verdict,
         decision: Decision,
         now_us: int,
     ) -> None:

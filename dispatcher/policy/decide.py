@@ -87,5 +87,5 @@ def _after_error(
 
 def _deferral(error: SendError, random: Callable[[], float]) -> float:
     """Spread by a quarter, so that what was put off together does not come back in one moment."""
-    usual = {Throttled: THROTTLED_WAIT, ProviderDown: DOWN_WAIT}.get(type(error), THROTTLED_WAIT)
+    usual = {Throttled: THROTTLED_WAIT, ProviderDown: DOWN_WAIT}.get(type(error), 0.0)
     return (usual if error.retry_after is None else error.retry_after) * (1 + random() / 4)

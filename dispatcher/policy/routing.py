@@ -87,10 +87,15 @@ def _glob(pattern: str) -> Callable[[str], bool]:
 
 
 class Limits:
-    """The limits of a configuration and which of them a lane meets."""
+    """The limits of a configuration and which of them a lane meets.
 
-    def __init__(self, config: Config) -> None:
+    `batches` is how many messages a request of each provider may carry. A limit in requests is kept
+    in messages, that many to a request; lanes that meet one send whole requests only (`whole`).
+    """
+
+    def __init__(self, config: Config, batches: Mapping[str, int]) -> None:
         self._config = config
+        self._batches = batches
 
     def of(self, provider: str, channel: str, carrier: str) -> tuple[str, ...]:
         """Names of the limits of one lane. The provider's own limit is always there, be it without
@@ -102,6 +107,13 @@ class Limits:
         values = {"provider": provider, "channel": channel, "carrier": carrier}
         names += (_name(limit, values) for limit in self._config.limits if _meets(limit, values))
         return tuple(names)
+
+    def whole(self, provider: str, channel: str, carrier: str) -> bool:
+        """Whether a lane meets a limit in requests."""
+        values = {"provider": provider, "channel": channel, "carrier": carrier}
+        return any(
+            limit.unit == "request" and _meets(limit, values) for limit in self._config.limits
+        )
 
     def definitions(self) -> list[tuple[str, float, int]]:
         """Every limit known without its `each` value: (name, interval in us per unit, burst)."""
@@ -115,11 +127,7 @@ class Limits:
             for name, item in config.carriers.items()
             if item.rate
         ]
-        found += [
-            (item.name, _interval(item.rate), item.burst)
-            for item in config.limits
-            if item.each is None
-        ]
+        found += [(item.name, *self._spacing(item)) for item in config.limits if item.each is None]
         return found
 
     def define(self, name: str) -> tuple[str, float, int] | None:
@@ -129,8 +137,13 @@ class Limits:
                 return known
         for item in self._config.limits:
             if item.each is not None and name.startswith(f"{item.name}/"):
-                return (name, _interval(item.rate), item.burst)
+                return (name, *self._spacing(item))
         return None
+
+    def _spacing(self, limit: LimitConfig) -> tuple[float, int]:
+        """Interval (us) and burst of a `[[limits]]` table, in messages."""
+        carried = self._batches.get(limit.provider or "", 1) if limit.unit == "request" else 1
+        return _interval(limit.rate) / carried, limit.burst * carried
 
 
 def _meets(limit: LimitConfig, values: Mapping[str, str]) -> bool:

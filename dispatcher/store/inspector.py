@@ -78,11 +78,14 @@ class Inspector:
     async def batches(self) -> list[str]:
         """Ids of all batches still remembered, the newest first."""
         start = len(self._keys.name("batch")) + 1
-        names = [
-            name.decode()[start:]
-            async for name in self._client.scan_iter(self._keys.name("batch", "*"), 1000)
-        ]
-        return sorted(names, reverse=True)
+        pattern, cursor = self._keys.name("batch", "*"), 0
+        names: set[str] = set()
+        while True:
+            scan = partial(self._client.scan, cursor, pattern, 1000)
+            cursor, found = await answering(scan)
+            names.update(name.decode()[start:] for name in found)
+            if not int(cursor):
+                return sorted(names, reverse=True)
 
     async def parts(self, batch: str) -> tuple[dict[int, str], str | None]:
         """The accepted parts of a batch (first index -> check value) and its options."""

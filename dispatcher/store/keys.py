@@ -19,15 +19,16 @@ limits     set     -                       names of all limits ever written
 breaker    hash    <provider>              state, fails, until (us), cooldown (us)
 scheduled  zset    -                       item number -> due time (us)
 items      hash    -                       item number -> packed {lane, class, n, c, batch,
-                                           expires, body}
+                                           expires, body, a}
 counter    string  -                       last item number
-held       hash    <worker>                <queue>|<entry id> -> slots granted so far; #seq -> last
-                                           settle
+held       hash    <worker>                <queue>|<entry id> -> how many of its first rows may
+                                           have been sent; #seq -> last settle
 workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),
-                                           tenant, channel, options, cancelled, p:<first index>
-                                           (part guard)
+                                           tenant, channel, options, cancel (no more of it is sent),
+                                           p:<first index> (part guard)
+submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
 status     hash    <batch>:<index // 256>  index -> value of messages.encode_record; absent = queued
 dead       zset    -                       message id -> time (us) it became dead or unknown

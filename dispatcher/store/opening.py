@@ -42,7 +42,7 @@ async def open_store(
     """
     embedded = None
     if config.url == "embedded":
-        embedded = await asyncio.to_thread(EmbeddedStore.join, Path(config.data_dir))
+        embedded = await _join(Path(config.data_dir))
     url = embedded.url if embedded is not None else config.url
     options = {
         "username": _reveal(config.username),
@@ -61,6 +61,16 @@ async def open_store(
         await blocking.aclose()
         if embedded is not None:
             embedded.close()
+
+
+async def _join(data_dir: Path) -> EmbeddedStore:
+    """Join in a thread. Cancelled, it waits for the thread and leaves the store again."""
+    joining = asyncio.ensure_future(asyncio.to_thread(EmbeddedStore.join, data_dir))
+    try:
+        return await asyncio.shield(joining)
+    except asyncio.CancelledError:
+        (await joining).close()
+        raise
 
 
 def _reveal(secret: Secret | None) -> str | None:

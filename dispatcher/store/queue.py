@@ -56,7 +56,8 @@ class Accepted(NamedTuple):
 
 class ClaimedEntry(msgspec.Struct, frozen=True):
     """One entry as claimed. `ambiguous` is None for a fresh entry; for one put back it is how many
-    of its first rows may have been sent. `mark` is "", "expired" or "cancelled"."""
+    of its first rows may have been sent; `slots` are for the rows after those. `mark` is "",
+    "expired" or "cancelled"."""
 
     queue: str
     id: str
@@ -135,7 +136,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time."""
+    """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time.
+    `ambiguous` as in ClaimedEntry, for an entry put back as it came."""
 
     due_us: int
     lane: str
@@ -144,6 +146,7 @@ class Move(msgspec.Struct, frozen=True):
     cost: int
     expires_us: int
     body: bytes
+    ambiguous: int | None = None
 
 
 class Settlement(NamedTuple):
@@ -169,6 +172,7 @@ class Queue:
         self._settle = Script(client, keys, "settle")
         self._heartbeat = Script(client, keys, "heartbeat")
         self._reclaim = Script(client, keys, "reclaim")
+        self._sweep = Script(client, keys, "sweep")
 
     async def enqueue(
         self,
@@ -296,6 +300,11 @@ class Queue:
         """End this worker; what it still held goes back."""
         return await self._put_back(worker, "leave", 0, "")
 
+    async def sweep(self, dead_seconds: float, most: int = 1000) -> int:
+        """Forget dead letters older than this; the number forgotten."""
+        retention_us = int(dead_seconds * 1_000_000)
+        return int(await self._sweep(self.keys.name("dead"), retention_us, most))
+
     async def _put_back(self, worker: str, *arguments: Any) -> int:
         moved = 0
         while True:
@@ -342,7 +351,15 @@ def _entry(item: list[Any]) -> ClaimedEntry:
 def _settlement(item: Settlement) -> tuple[Any, ...]:
     outcomes = [(o.index, o.hop, o.status.value, 1 if o.letter else 0) for o in item.outcomes]
     moves = [
-        (float(m.due_us), m.lane, m.class_, m.count, m.cost, float(m.expires_us))
+        (
+            float(m.due_us),
+            m.lane,
+            m.class_,
+            m.count,
+            m.cost,
+            float(m.expires_us),
+            -1 if m.ambiguous is None else m.ambiguous,
+        )
         for m in item.moves
     ]
     done = 1 if item.done else 0

@@ -262,10 +262,6 @@ WRONG = {
         "[tenants.a]\nmax_queued = 5",
         "tenants.a.max_queued is not supported yet",
     ),
-    "the lean client": (
-        TWILIO + 'http = "lean"',
-        'providers.twilio.http "lean" is not supported yet',
-    ),
 }
 
 

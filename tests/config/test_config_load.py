@@ -50,7 +50,7 @@ rate = "75/s"
 [[limits]]
 name = "numbers"
 provider = "twilio-eu"
-each = "sender"
+each = "carrier"
 rate = "1/s"
 [[routes]]
 channel = "sms"
@@ -100,7 +100,7 @@ def test_every_table_is_read(loaded: Loaded) -> None:
         "vonage": ("SHOP",),
     }
     assert config.carriers["de-telekom"].prefixes == ("+49151", "+49160")
-    assert (config.limits[0].name, config.limits[0].each) == ("numbers", "sender")
+    assert (config.limits[0].name, config.limits[0].each) == ("numbers", "carrier")
     assert config.routes[0].providers == (
         RouteProvider(name="twilio-eu"),
         RouteProvider(name="vonage"),

@@ -49,6 +49,9 @@ providers = [{name = "hook", weight = 2}]
 """
 ENVIRON = {"ONE": "hunter1", "ONE ": "hunter7"}
 
+PLAIN = st.text().filter(lambda text: not text.startswith(("env:", "file:", "***")))
+"""What is not a reference to a secret."""
+
 
 def reload(text: str) -> Config:
     with TemporaryDirectory() as directory:
@@ -120,7 +123,7 @@ def test_no_secret_text_is_ever_printed(secret: str, key: str) -> None:
         assert "hunter2" not in text
 
 
-@given(st.dictionaries(st.text(max_size=5), st.text() | st.integers() | st.floats(allow_nan=False)))
+@given(st.dictionaries(st.text(max_size=5), PLAIN | st.integers() | st.floats(allow_nan=False)))
 def test_any_settings_of_a_provider_survive_printing(
     settings: dict[str, str | int | float],
 ) -> None:

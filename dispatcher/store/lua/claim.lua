@@ -24,7 +24,7 @@ local function forward()
       local item = cmsgpack.unpack(packed)
       redis.call('HINCRBY', key('batch', item[5]), 'scheduled', -item[3])
       push(item[1], item[2], RETURNED,
-        { n = item[3], c = item[4], batch = item[5], expires = item[6], body = item[7] }, now)
+        { n = item[3], c = item[4], batch = item[5], expires = item[6], body = item[7], a = item[8] }, now)
     end
     redis.call('ZREM', key('scheduled'), id)
     redis.call('HDEL', key('items'), id)
@@ -75,12 +75,14 @@ local function read(name, want, entries)
   local n, expires, mark = tonumber(fields.n), tonumber(fields.expires), ''
   if expires > 0 and expires <= now then
     mark = 'expired'
-  elseif redis.call('HEXISTS', key('batch', fields.batch), 'cancelled') == 1 then
+  elseif redis.call('HEXISTS', key('batch', fields.batch), 'cancel') == 1 then
     mark = 'cancelled'
   end
-  local slots = 0
-  if mark == '' then slots = math.min(n, want) else marked = marked + 1 end
-  redis.call('HSET', held_key, name .. '|' .. id, slots)
+  -- The first rows of an entry put back may need a decision and no slot.
+  local first, slots = math.min(n, tonumber(fields.a or '0')), 0
+  if mark == '' then slots = math.min(n - first, want) end
+  if slots == 0 then marked = marked + 1 end
+  redis.call('HSET', held_key, name .. '|' .. id, mark == '' and first + slots or 0)
   entries[#entries + 1] = { name, id, slots, mark, list }
   return n, slots
 end
@@ -117,7 +119,7 @@ local function take(lane, hash, class, depth, back, want, entries)
     end
     got, delivered = got + some, delivered + taken
   end
-  if delivered == 0 and got < want then delivered = depth end -- a count that has drifted
+  if delivered == 0 and marked < MARKED_MOST then delivered = depth end -- a count that has drifted
   if delivered > 0 then redis.call('HINCRBY', hash, 'depth:' .. class, -math.min(delivered, depth)) end
   return got, math.max(0, depth - delivered)
 end
@@ -189,7 +191,7 @@ local function visit(lane, others)
   if state.suspended > now then return relist(lane, state.suspended) end
   local depth = state.depth[1] + state.depth[2] + state.depth[3]
   if depth == 0 and not held[lane] then return redis.call('ZREM', KEYS[1], lane) end
-  local base, spacing, wake, mine = now + lead, 0, 0, {}
+  local base, spacing, wake, mine = 0, 0, 0, {}
   for name in string.gmatch(state.limits, '%S+') do
     local l = limit(name)
     if not l then
@@ -247,7 +249,7 @@ if state == 'closed' or state == 'probe' then
   for i, lane in ipairs(lanes) do
     if room <= 0 then break end
     visit(lane, #lanes - i)
-    if state == 'probe' and #grants > 0 then
+    if state == 'probe' and room <= 0 then
       redis.call('HSET', key('breaker', provider), 'state', 'half', 'until', int(now + probe_limit))
       break
     end

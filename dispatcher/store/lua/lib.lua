@@ -61,7 +61,8 @@ end
 -- Puts an entry aside until `due`.
 local function schedule(due, lane, class, entry)
   local id = redis.call('INCR', key('counter'))
-  local packed = cmsgpack.pack({ lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body })
+  local packed = cmsgpack.pack({ lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
+    entry.a })
   redis.call('HSET', key('items'), id, packed)
   redis.call('ZADD', key('scheduled'), int(due), id)
   redis.call('HINCRBY', key('batch', entry.batch), 'scheduled', entry.n)

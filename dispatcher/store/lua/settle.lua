@@ -4,7 +4,7 @@
 -- KEYS[1] held of the worker
 -- ARGV 3 worker, 4 settle number, 5 status retention (s), 6 dead letter retention (unused by Lua, s),
 --      7 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
---      moves = {{due (0 = now), lane, class, n, c, expires}...}, counters = {name = n}, batch}...},
+--      moves = {{due (0 = now), lane, class, n, c, expires, a or -1}...}, counters = {name = n}, batch}...},
 --      throttled = {{limit, us}...}, breakers = {{provider, ok, failed, down}...}},
 --      8.. per entry: a value per outcome, a letter per dead one, a body per move
 -- returns {'lost'} | {'repeated'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
@@ -95,6 +95,7 @@ local function settle(item)
   end
   for i, m in ipairs(moves) do
     local entry = { n = m[4], c = m[5], batch = batch, expires = int(m[6]), body = bodies[i] }
+    if m[7] >= 0 then entry.a = m[7] end
     if m[1] > now then
       schedule(m[1], m[2], m[3], entry)
     else

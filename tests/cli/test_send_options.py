@@ -1,0 +1,141 @@
+"""What the options of `send` do, to the store and on the screen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dispatcher.simulator import Settings, Simulator, WebhookAccount
+from dispatcher.store.opening import Store
+from tests.cli.command import HI, SEND, Commands, csv_of, number, stored
+
+HOOK = '[providers.hook]\nkind = "webhook"\nurl = "{}/webhook/demo"\n'
+CARRIERS = '[carriers.blue]\nprefixes = ["+491510"]\n'
+
+
+@pytest.fixture
+async def simulator() -> Simulator:
+    return Simulator(Settings((WebhookAccount(rejects=(number(3),)),)))
+
+
+@pytest.fixture
+async def worker(
+    commands: Commands, config_file: Callable[[str], Path], simulator: Simulator
+) -> Simulator:
+    """A running worker that sends to the simulator, which refuses recipient 3."""
+    config_file(HOOK.format(await simulator.start()) + "[retry]\nmax_attempts = 1\n")
+    commands.start("worker")
+    return simulator
+
+
+def test_dry_run_writes_nothing(commands: Commands, config_file: Callable[[str], Path]) -> None:
+    config_file(HOOK.format("http://127.0.0.1:9") + CARRIERS)
+    rows = ["+4915101234567,Ann", "+4915101234568,Bob", "+12125550100,Cy", "x,Di"]
+    commands.write("rows.csv", csv_of(rows))
+    result = commands.send("rows.csv", *HI, "--dry-run")
+    assert result.code == 1
+    assert [line.split() for line in result.out.splitlines()] == [
+        ["3", "would", "be", "accepted,", "1", "rejected"],
+        ["blue", "2"],
+        ["us", "1"],
+    ]
+    result = commands.send("rows.csv", *HI, "--dry-run", "--json")
+    assert result.found == {
+        "batch": None, "accepted": 3, "resumed": 0, "rejected": 1, "duplicates": 0,
+        "carriers": {"blue": 2, "us": 1}, "counts": None,
+    }  # fmt: skip
+    assert commands.run("status", "--json").found["batches"] == 0
+
+
+async def test_dedupe_sends_once_to_whoever_could_be_reached(
+    commands: Commands, store: Store
+) -> None:
+    rows = [
+        '{"to": "+4915112345678"}',
+        '{"to": "+4915112345678", "name": "Ann"}',
+        '{"to": "+49 (151) 12345678", "name": "Ann again"}',
+        '{"to": "+4915112345679", "name": "Bob"}',
+        '{"to": "+4915112345678", "name": "Ann once more"}',
+    ]
+    commands.write("rows.jsonl", "\n".join(rows))
+    result = commands.send("rows.jsonl", *HI, "--dedupe")
+    assert result.out == "2 accepted, 1 rejected, 2 duplicates left out\n"
+    accepted = [one.row.values for one in await stored(store, result.batch)]
+    assert accepted == [("Ann",), ("Bob",)]
+    result = commands.send("rows.jsonl", *HI)
+    assert result.out == "4 accepted, 1 rejected\n"
+
+
+async def test_stdin_and_json(commands: Commands, store: Store) -> None:
+    result = commands.send("-", *HI, "--json", stdin=csv_of([f"{number(1)},Ann"]).encode())
+    assert (result.code, result.err) == (0, [])
+    assert result.found == {
+        "batch": result.batch, "accepted": 1, "resumed": 0, "rejected": 0, "duplicates": 0,
+        "carriers": {"de": 1}, "counts": None,
+    }  # fmt: skip
+    assert [one.row.to for one in await stored(store, result.batch)] == [number(1)]
+
+
+async def test_wait_fails_when_something_is_dead(commands: Commands, worker: Simulator) -> None:
+    commands.write("good.csv", csv_of(f"{number(i)},Ann" for i in range(3)))
+    result = await commands.call("send", "good.csv", *SEND, *HI, "--wait")
+    assert (result.code, result.out) == (0, "3 accepted, 0 rejected\n3 sent\n")
+    commands.write("bad.csv", csv_of(f"{number(i)},Ann" for i in range(5)))
+    result = await commands.call("send", "bad.csv", *SEND, *HI, "--wait")
+    assert (result.code, result.out) == (1, "5 accepted, 0 rejected\n4 sent, 1 dead\n")
+
+
+async def test_at_is_scheduled_and_then_sent(commands: Commands, worker: Simulator) -> None:
+    commands.write("rows.csv", csv_of(f"{number(10 + i)},Ann" for i in range(5)))
+    due = datetime.now(UTC) + timedelta(seconds=6)
+    send = commands.start("send", "rows.csv", *SEND, *HI, "--at", due.isoformat(), "--json")
+    batch = (await commands.ended(send)).batch
+    found = (await commands.call("status", batch, "--json")).found
+    assert (found["total"], found["scheduled"], found["queued"]) == (5, 5, 0)
+    one = (await commands.call("status", f"{batch}-4", "--json")).found
+    assert one["status"] == "scheduled"
+    resume = commands.start(
+        "send", "rows.csv", *SEND, *HI, "--at", due.isoformat(), "--resume", batch, "--wait"
+    )
+    result = await commands.ended(resume)
+    assert result.out == "5 accepted, 0 rejected, 5 of them before\n5 sent\n"
+    arrived = [entry.wall_us for entry in worker.journal.entries()]
+    assert len(arrived) == 5
+    assert min(arrived) >= due.timestamp() * 1e6
+
+
+async def test_ttl_ends_what_was_not_sent(
+    commands: Commands, config_file: Callable[[str], Path], simulator: Simulator
+) -> None:
+    config_file(HOOK.format(await simulator.start()))
+    commands.write("rows.csv", csv_of(f"{number(10 + i)},Ann" for i in range(5)))
+    first = await commands.call("send", "rows.csv", *SEND, *HI, "--ttl", "1ms")
+    assert first.code == 0
+    commands.start("worker")
+    send = commands.start("send", "rows.csv", *SEND, *HI, "--ttl", "1h", "--wait", "--json")
+    second = (await commands.ended(send)).found
+    assert second["counts"]["sent"] == 5
+    deadline = time.monotonic() + 20
+    while True:
+        found = (await commands.call("status", first.batch, "--json")).found
+        if not found["queued"] or time.monotonic() > deadline:
+            break
+    assert (found["expired"], found["total"]) == (5, 5)
+    assert {entry.message.partition("-")[0] for entry in simulator.journal.entries()} == {
+        second["batch"]
+    }
+
+
+def test_a_part_that_can_never_fit_is_refused(
+    commands: Commands, config_file: Callable[[str], Path]
+) -> None:
+    path = config_file(HOOK.format("http://127.0.0.1:9"))
+    path.write_text(path.read_text().replace("[store]", "[store]\nmax_queued = 10", 1))
+    commands.write("rows.csv", csv_of(f"{number(i)},Ann" for i in range(20)))
+    result = commands.send("rows.csv", *HI)
+    line = "dispatcher: [store] max_queued = 10 is less than 20 at a time"
+    assert (result.code, result.err) == (2, [line])
