@@ -1,4 +1,4 @@
-"""Whether a campaign is accounted for: what our records say against what the provider saw.
+"""Whether all messages are accounted for: what our records say against what the providers saw.
 
 Pure: no store, no socket, no clock. A recipient stands for its message, as each occurs once.
 """
@@ -16,10 +16,6 @@ from dispatcher.store.inspector import Known
 
 UNCLEAR = frozenset({"timeout", "reset", "protocol", "garbage", "worker_lost"})
 """Codes of attempts after which nobody can know whether the provider took the message."""
-LAG = 0.05
-"""Seconds by which a paced limit may run ahead: the promise is `burst + rate * LAG` at once."""
-MEASURED = 1.0
-"""Seconds a backlog must last before its rate means something."""
 _NAMED = 3
 _WAITING = (Status.QUEUED, Status.SCHEDULED)
 _MOVING = frozenset(status.word for status in _WAITING)
@@ -38,6 +34,21 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     arrived_ns: int
 
 
+Taken = Mapping[str, Sequence[str]]
+"""Recipient → the provider's ids of what it accepted for them."""
+
+
+class Submitted(NamedTuple):
+    """Messages that belong together, by index: their `recipients`, how many were `accepted` at
+    submit, the `counters` of their batch or batches, and their records."""
+
+    name: str
+    recipients: Sequence[str]
+    accepted: int
+    counters: Mapping[str, int]
+    records: Mapping[int, Known]
+
+
 class Verdict(NamedTuple):
     """`faults` is empty when every accepted message is accounted for, else a line per kind of
     fault. `counts` is messages per status, recounted from the records. The provider accepted
@@ -52,33 +63,42 @@ class Verdict(NamedTuple):
     unclear: dict[str, tuple[int, int]]
 
 
-def judge(
-    recipients: Sequence[str],
-    accepted: int,
-    counters: Mapping[str, int],
-    records: Mapping[int, Known],
-    arrivals: Iterable[Arrival],
-) -> Verdict:
-    """Compare the campaign (`recipients` by index, `accepted` of them at submit), the counters of
-    its batch, its records and the provider's journal."""
-    taken = _taken(arrivals)
+def judge(submitted: Submitted, taken: Taken) -> Verdict:
+    """Compare what was submitted, what we know of it and what the providers accepted."""
+    recipients, records = submitted.recipients, submitted.records
+    own = {to: taken[to] for to in recipients if to in taken}
     wrong: dict[str, list[int]] = {}
     for index, to in enumerate(recipients):
-        if fault := _fault(records.get(index), taken.get(to, ())):
+        if fault := _fault(records.get(index), own.get(to, ())):
             wrong.setdefault(fault, []).append(index)
     counts = _recount(len(recipients), records)
     faults = [_named(fault, indexes) for fault, indexes in wrong.items()]
-    faults += _mismatches(len(recipients), accepted, counters, counts)
-    if strangers := taken.keys() - set(recipients):
-        faults.append(f"{_messages(len(strangers))} accepted that we never submitted")
+    faults += _mismatches(len(recipients), submitted.accepted, submitted.counters, counts)
     return Verdict(
         faults,
         counts,
-        sum(map(len, taken.values())),
-        len(taken),
-        sum(len(ids) > 1 for ids in taken.values()),
-        _unclear(records, taken),
+        sum(map(len, own.values())),
+        len(own),
+        sum(len(ids) > 1 for ids in own.values()),
+        _unclear(records, own),
     )
+
+
+def strangers(submitted: Iterable[Submitted], taken: Taken) -> list[str]:
+    """A fault when a provider accepted what nobody had submitted."""
+    unknown = taken.keys() - {to for one in submitted for to in one.recipients}
+    return [f"{_messages(len(unknown))} accepted that we never submitted"] if unknown else []
+
+
+def repeats(found: Iterable[str], expected: Iterable[str], differing: int) -> list[str]:
+    """The faults of posts made again under their key: batches in the store beyond the expected
+    ones, and answers `differing` from the first."""
+    faults = []
+    if extra := len(set(found) - set(expected)):
+        faults.append(f"{extra} {'batch' if extra == 1 else 'batches'} nobody has a receipt for")
+    if differing:
+        faults.append(f"{differing} repeated posts with another answer than the first time")
+    return faults
 
 
 def ambiguous(status: Status, record: Record) -> bool:
@@ -87,12 +107,13 @@ def ambiguous(status: Status, record: Record) -> bool:
     return status is Status.UNKNOWN or any(one.code in UNCLEAR for one in record.history)
 
 
-def _taken(arrivals: Iterable[Arrival]) -> dict[str, list[str]]:
-    """Recipient → the provider's ids of what it accepted for them."""
+def accepted_ids(arrivals: Iterable[Arrival]) -> dict[str, list[str]]:
+    """What the providers accepted. SendGrid tells a sender only the id of a request; in its journal
+    the number of the message follows after a dot."""
     taken: dict[str, list[str]] = {}
     for arrival in arrivals:
         if arrival.event == "accepted":
-            taken.setdefault(arrival.to, []).append(arrival.id)
+            taken.setdefault(arrival.to, []).append(arrival.id.partition(".")[0])
     return taken
 
 
@@ -123,7 +144,7 @@ def _mismatches(
 ) -> list[str]:
     lines = []
     if accepted != submitted:
-        lines.append(f"{_messages(submitted - accepted)} of the campaign refused at submit")
+        lines.append(f"{_messages(submitted - accepted)} refused at submit")
     for word in sorted((counters.keys() | counts.keys()) - _MOVING):
         told, found = counters.get(word, 0), counts.get(word, 0)
         if told != found:
@@ -131,9 +152,7 @@ def _mismatches(
     return lines
 
 
-def _unclear(
-    records: Mapping[int, Known], taken: Mapping[str, Sequence[str]]
-) -> dict[str, tuple[int, int]]:
+def _unclear(records: Mapping[int, Known], taken: Taken) -> dict[str, tuple[int, int]]:
     unknown = [record for status, _, record in records.values() if status is Status.UNKNOWN]
     held = Counter(record.code or "" for record in unknown)
     reached = Counter(record.code or "" for record in unknown if record.to in taken)
@@ -148,67 +167,3 @@ def _named(fault: str, indexes: Sequence[int]) -> str:
 
 def _messages(count: int) -> str:
     return "1 message" if count == 1 else f"{count} messages"
-
-
-class Use(NamedTuple):
-    """How a carrier's limit was kept and used. `rate` (per second) and `used` (a share of the
-    limit) leave out the pauses the provider asked for and the tail of retries; `burst` is the most
-    that came at once, in messages, against the `promised`. Without a backlog for a second `rate`
-    and `used` are None."""
-
-    arrivals: int
-    rate: float | None
-    used: float | None
-    burst: float
-    promised: float
-
-
-def measure(rate: float, arrivals: Sequence[Arrival], pauses: Sequence[tuple[int, int]]) -> Use:
-    """`arrivals` of one carrier in order of arrival, `pauses` as (start, end) in ns."""
-    times = [arrival.arrived_ns for arrival in arrivals]
-    promised = 1 + rate * LAG
-    end = _last_first_attempt(arrivals)
-    paced = [at for at in times if at <= end]
-    start = paced[0] if paced else 0
-    paused = sum(max(0, min(end, stop) - max(start, begin)) for begin, stop in pauses)
-    seconds = (end - start - paused) / 1e9
-    found = (len(paced) - 1) / seconds if seconds >= MEASURED else None
-    used = None if found is None else found / rate
-    return Use(len(times), found, used, worst_burst(times, rate), promised)
-
-
-def _last_first_attempt(arrivals: Sequence[Arrival]) -> int:
-    """When the last message came that had not come before: from then on there is no backlog."""
-    seen: set[str] = set()
-    last = 0
-    for arrival in arrivals:
-        if arrival.to not in seen:
-            seen.add(arrival.to)
-            last = arrival.arrived_ns
-    return last
-
-
-def worst_burst(times_ns: Sequence[int], rate: float) -> float:
-    """The highest level of a bucket that each arrival fills by one and that runs out at `rate`."""
-    level = worst = 0.0
-    before = times_ns[0] if times_ns else 0
-    for at in times_ns:
-        level = max(0.0, level - rate * (at - before) / 1e9) + 1
-        worst, before = max(worst, level), at
-    return worst
-
-
-def pauses(arrivals: Iterable[Arrival], code: str, seconds: float) -> list[tuple[int, int]]:
-    """The spans (ns) in which the provider had asked for less, each refusal with `code` asking for
-    so many seconds; overlapping ones are one."""
-    spans: list[tuple[int, int]] = []
-    length = int(seconds * 1e9)
-    for arrival in arrivals:
-        if arrival.code != code:
-            continue
-        start, end = arrival.arrived_ns, arrival.arrived_ns + length
-        if spans and start <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], end)
-        else:
-            spans.append((start, end))
-    return spans

@@ -1,98 +1,131 @@
-"""What the demo says at its end: the account of the campaign, and whether it is complete."""
+"""What the demo says at its end: the account of every message, and whether it is complete."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dispatcher.cli.demo_campaign import CARRIERS, RETRY_AFTER, Carrier
-from dispatcher.cli.demo_check import Arrival, Use, Verdict, measure, pauses
+from dispatcher.cli.demo_campaign import CARRIERS, Carrier
+from dispatcher.cli.demo_check import Arrival, Submitted, Verdict
+from dispatcher.cli.demo_limits import Use, measure, pauses
+from dispatcher.cli.demo_setup import BATCH, BATCH_WAIT, THROTTLES
 from dispatcher.messages import Status
-from dispatcher.store.inspector import BatchView, Known
 
-THROTTLED = "20429"
-_DETAIL = 44
+CODES = "codes"
+_DETAIL = 40
 """Characters of a provider's own words that are shown."""
+_ENDS = ("sent", "dead", "suppressed", "unknown")
+_WAITING = ("queued", "scheduled")
+
+
+class Outcome(NamedTuple):
+    """The end of messages that belong together: a campaign, or the codes. `events` counts retries
+    and deferrals, `waits` has the seconds from acceptance to sent, the shortest first."""
+
+    submitted: Submitted
+    rejected: int
+    events: Mapping[str, int]
+    waits: Sequence[float]
+    verdict: Verdict
+
+    @property
+    def name(self) -> str:
+        """The channel of a campaign, or "codes"."""
+        return self.submitted.name
+
+    def count(self, *statuses: str) -> int:
+        """Messages with one of these statuses."""
+        return sum(self.verdict.counts.get(status, 0) for status in statuses)
 
 
 class Result(NamedTuple):
-    """All that is known at the end of a campaign; `accepted` and `rejected` as `send` said."""
+    """All that is known at the end. `faults` is a line per fault of all kinds; `repeated` posts
+    were made twice; `arrivals` are per channel, in order."""
 
-    submitted: int
-    accepted: int
-    rejected: int
-    batch: BatchView
-    records: Mapping[int, Known]
-    arrivals: Sequence[Arrival]
-    verdict: Verdict
+    outcomes: Sequence[Outcome]
+    arrivals: Mapping[str, Sequence[Arrival]]
+    repeated: int
+    faults: Sequence[str]
 
-    def paused(self) -> list[tuple[int, int]]:
-        """When the provider had asked for less, in ns of its clock."""
-        return pauses(self.arrivals, THROTTLED, RETRY_AFTER)
+    def paused(self, channel: str) -> list[tuple[int, int]]:
+        """When the provider of a channel had asked for less, in ns of its clock."""
+        return pauses(self.arrivals[channel], *THROTTLES[channel])
 
-    def use(self, carrier: Carrier) -> Use:
+    def use(self, carrier: Carrier, rate: int) -> Use:
         """How the limit of a carrier was kept and used."""
-        own = [one for one in self.arrivals if one.to.startswith(carrier.prefix)]
-        return measure(carrier.rate, own, self.paused())
+        own = [one for one in self.arrivals[carrier.channel] if carrier.serves(one.to)]
+        campaign = next(one for one in self.outcomes if one.name == carrier.channel)
+        backlog = frozenset(campaign.submitted.recipients)
+        request = min(BATCH, ceil(rate * BATCH_WAIT)) if carrier.channel == "email" else 0
+        return measure(rate, own, self.paused(carrier.channel), backlog, request)
 
 
 def print_summary(console: Console, result: Result) -> None:
     """The whole account, at most 80 columns wide."""
     console.print()
-    console.print(_account(result))
+    console.print(_account(result.outcomes))
+    console.print()
+    console.print(_reasons(result.outcomes))
     console.print(_carriers(result))
     console.print("burst: as it arrived, queues of sockets included; promised: as it leaves us")
     console.print()
-    _print_speed(console, result)
-    _print_verdict(console, result)
+    console.print(_speed(result.outcomes))
+    console.print()
+    _print_providers(console, result)
+    _print_verdict(console, result.faults)
 
 
-def _account(result: Result) -> Table:
-    counts, events = result.verdict.counts, result.batch.events
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    rows: list[tuple[str, int, Iterable[str]]] = [
-        ("submitted", result.submitted, ()),
-        ("accepted", result.accepted, [f"{result.rejected:,} rejected"]),
-        ("sent", counts.get("sent", 0), ()),
-        ("retried", events["retried"], ["another attempt after a passing fault"]),
-        ("deferred", events["deferred"], ["put off while the provider throttled"]),
-        ("dead", counts.get("dead", 0), _reasons(result, Status.DEAD)),
-        ("suppressed", counts.get("suppressed", 0), _reasons(result, Status.SUPPRESSED)),
-        ("unknown", counts.get("unknown", 0), _unclear(result.verdict)),
-    ]
-    waiting = sum(counts.get(name, 0) for name in ("queued", "scheduled"))
-    if waiting:
-        rows.append(("waiting", waiting, ["queued or scheduled, without an outcome"]))
-    for name, count, notes in rows:
-        first, *more = [*notes] or [""]
-        table.add_row(name, f"{count:,}", first)
-        for note in more:
-            table.add_row("", "", note)
+def _account(outcomes: Sequence[Outcome]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table.add_column("", no_wrap=True, min_width=13)
+    for one in outcomes:
+        table.add_column(one.name, justify="right", no_wrap=True, min_width=8)
+    table.add_column("", no_wrap=True)
+    rows = {
+        "submitted": ([len(one.submitted.recipients) for one in outcomes], ""),
+        "accepted": ([one.submitted.accepted for one in outcomes], ""),
+        "rejected": ([one.rejected for one in outcomes], ""),
+        "retried": ([one.events["retried"] for one in outcomes], "attempts after passing faults"),
+        "deferred": ([one.events["deferred"] for one in outcomes], "throttled, or not at fault"),
+        **{status: ([one.count(status) for one in outcomes], "") for status in _ENDS},
+    }
+    if any(one.count(*_WAITING) for one in outcomes):
+        rows["waiting"] = ([one.count(*_WAITING) for one in outcomes], "without an outcome")
+    for name, (counts, note) in rows.items():
+        table.add_row(name, *(f"{count:,}" for count in counts), note)
     return table
 
 
-def _reasons(result: Result, wanted: Status) -> list[str]:
+def _reasons(outcomes: Sequence[Outcome]) -> Table:
+    """Why messages were not sent."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, min_width=13)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for one in outcomes:
+        for status in (Status.DEAD, Status.SUPPRESSED):
+            for code, count, words in _codes(one.submitted, status):
+                table.add_row(status.word, one.name, f"{count:,}", code, words)
+        for code, (count, reached) in one.verdict.unclear.items():
+            words = f"{reached:,} reached the provider; held, not repeated"
+            table.add_row(Status.UNKNOWN.word, one.name, f"{count:,}", code, words)
+    return table
+
+
+def _codes(submitted: Submitted, wanted: Status) -> list[tuple[str, int, str]]:
     """Codes with their count and the provider's own words, the most frequent first."""
-    found = [record for status, _, record in result.records.values() if status is wanted]
-    words = {record.code: record.detail or "" for record in found}
-    counted = Counter(record.code for record in found).most_common()
-    return [f"{count:>4,}  {code}  {_cut(words[code])}" for code, count in counted]
-
-
-def _unclear(verdict: Verdict) -> list[str]:
-    notes = [
-        f"{count:>4,}  {code}: {reached:,} of them reached the provider"
-        for code, (count, reached) in verdict.unclear.items()
-    ]
-    return [*notes, "perhaps sent: held for a person, not sent again"] if notes else []
+    found = [record for status, _, record in submitted.records.values() if status is wanted]
+    words = {record.code or "": record.detail or "" for record in found}
+    counted = Counter(record.code or "" for record in found).most_common()
+    return [(code, count, _cut(words[code])) for code, count in counted]
 
 
 def _cut(text: str) -> str:
@@ -106,14 +139,16 @@ def _carriers(result: Result) -> Table:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for carrier in CARRIERS:
-        table.add_row(carrier.name, *_figures(carrier, result.use(carrier)))
+        if carrier.rate is not None:
+            use = result.use(carrier, carrier.rate)
+            table.add_row(carrier.name, *_figures(carrier.rate, use))
     return table
 
 
-def _figures(carrier: Carrier, use: Use) -> tuple[str, ...]:
+def _figures(rate: int, use: Use) -> tuple[str, ...]:
     return (
         f"{use.arrivals:,}",
-        f"{carrier.rate:,}",
+        f"{rate:,}",
         "–" if use.rate is None else f"{use.rate:,.1f}",
         "–" if use.used is None else f"{use.used:.1%}",
         f"{use.burst:.1f}",
@@ -121,23 +156,25 @@ def _figures(carrier: Carrier, use: Use) -> tuple[str, ...]:
     )
 
 
-def _print_speed(console: Console, result: Result) -> None:
-    sent_ms = sorted(
-        record.at_ms for status, _, record in result.records.values() if status is Status.SENT
-    )
-    if not sent_ms:
-        return
-    created_ms = result.batch.created_us / 1000
-    seconds = max(0.001, (sent_ms[-1] - created_ms) / 1000)
-    waits = [(at - created_ms) / 1000 for at in sent_ms]
-    console.print(f"rate           {len(sent_ms) / seconds:,.0f}/s over {seconds:.1f} s")
-    console.print(
-        f"accept → sent  p50 {_quantile(waits, 0.5):.2f} s, p99 {_quantile(waits, 0.99):.2f} s"
-        " (the backlog waits for the limits)"
-    )
-    times = len(result.paused())
-    noun = "pause" if times == 1 else "pauses"
-    console.print(f"throttled      {times} {noun} of {RETRY_AFTER:g} s, on the provider's word")
+def _speed(outcomes: Sequence[Outcome]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table.add_column("accept → sent", no_wrap=True, min_width=13)
+    for name in ("p50", "p99", "rate"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=8)
+    table.add_column("", no_wrap=True)
+    for one in outcomes:
+        if one.waits:
+            table.add_row(one.name, *_pace(one))
+    return table
+
+
+def _pace(outcome: Outcome) -> tuple[str, ...]:
+    waits = outcome.waits
+    middle, late = (f"{_quantile(waits, share):.3f} s" for share in (0.5, 0.99))
+    if outcome.name == CODES:
+        return middle, late, "", "urgent, over the same lanes as sms"
+    rate = len(waits) / max(0.001, waits[-1])
+    return middle, late, f"{rate:,.0f}/s", "the backlog waits for the limits"
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
@@ -145,16 +182,26 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, -int(-len(ordered) * share // 1) - 1)]
 
 
-def _print_verdict(console: Console, result: Result) -> None:
-    verdict = result.verdict
+def _print_providers(console: Console, result: Result) -> None:
+    verdicts = [one.verdict for one in result.outcomes]
+    for channel, throttle in THROTTLES.items():
+        times = len(result.paused(channel))
+        noun = "pause" if times == 1 else "pauses"
+        said = f"{channel}: {times} {noun} of {throttle.seconds:g} s, on the provider's word"
+        console.print(f"throttled      {said}")
+    console.print(f"posted twice   {result.repeated:,} codes, each under its key")
     console.print(
-        f"the simulator  {verdict.accepted:,} accepted, {verdict.distinct:,} distinct, "
-        f"{verdict.twice:,} twice"
+        f"the simulators {sum(one.accepted for one in verdicts):,} accepted, "
+        f"{sum(one.distinct for one in verdicts):,} distinct, "
+        f"{sum(one.twice for one in verdicts):,} twice"
     )
+
+
+def _print_verdict(console: Console, faults: Sequence[str]) -> None:
     console.print()
-    if not verdict.faults:
+    if not faults:
         console.print("every accepted message is accounted for", style="bold green")
         return
     console.print("not every accepted message is accounted for:", style="bold red")
-    for fault in verdict.faults:
+    for fault in faults:
         console.print(f"  {fault}", style="red", soft_wrap=True)

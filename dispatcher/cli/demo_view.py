@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from rich import box
 from rich.console import Console, Group
@@ -14,35 +14,33 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dispatcher.cli.demo_watch import Sample
 from dispatcher.store.inspector import BatchView, LaneView
 
 WINDOW = 2.0
 """Seconds over which a rate is taken."""
-PLAIN_EVERY = 2.0
+PLAIN_EVERY = 1.0
 """Seconds between two plain lines."""
-_EVENTS = ("deferred", "suppressed", "unknown")
-
-
-class Sample(NamedTuple):
-    """What the store said at one moment; `batch` is None until something was accepted."""
-
-    lanes: Sequence[LaneView]
-    batch: BatchView | None
-
-    def finished(self) -> bool:
-        """Whether nothing accepted is without an outcome."""
-        return self.batch is not None and not (
-            self.batch.counts["queued"] or self.batch.counts["scheduled"]
-        )
+FRAME_LINES = 10
+"""Lines of the screen that are not lanes: the head of the table, its totals and the caption."""
+_EVENTS = ("scheduled", "deferred", "suppressed", "unknown")
 
 
 class View:
-    """Shows samples. `limits` is messages per second by lane, in the order of the table."""
+    """Shows samples. `limits` is messages per second by lane (None: no limit of its own), in the
+    order of the table; `sizes` is messages per channel; `codes` is how many will be posted."""
 
-    def __init__(self, console: Console, limits: Mapping[str, int], messages: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        limits: Mapping[str, int | None],
+        sizes: Mapping[str, int],
+        codes: int,
+    ) -> None:
         self._console = console
         self._limits = limits
-        self._messages = messages
+        self._sizes = sizes
+        self._codes = codes
         self._started = time.monotonic()
         self._history: deque[tuple[float, dict[str, int]]] = deque()
         self._said = 0.0
@@ -65,7 +63,7 @@ class View:
             self._live.stop()
 
     def show(self, sample: Sample) -> None:
-        """Take a sample in and show it, plain lines only every two seconds."""
+        """Take a sample in and show it, plain lines only every second."""
         elapsed = time.monotonic() - self._started
         self._remember(elapsed, sample)
         if self._live is not None:
@@ -85,54 +83,59 @@ class View:
 
     def _drawn(self, elapsed: float, sample: Sample) -> Group:
         table = _table()
-        for one in sample.lanes:
-            table.add_row(*self._row(one))
+        most = max(1, self._console.height - FRAME_LINES)
+        for one in sample.lanes[:most]:
+            table.add_row(one.lane, *self._figures([one]))
+        if hidden := sample.lanes[most:]:
+            table.add_row(f"{len(hidden)} more lanes", *self._figures(hidden))
         table.add_section()
-        table.add_row(*self._total(sample), style="bold")
-        return Group(table, Text(self._caption(elapsed, sample), style="dim"))
+        for channel in self._sizes:
+            lanes = [one for one in sample.lanes if _channel(one) == channel]
+            table.add_row(f"all {channel}", *self._figures(lanes), style="bold")
+        return Group(table, Text("\n".join(self._captions(elapsed, sample)), style="dim"))
 
-    def _row(self, lane: LaneView) -> tuple[str, ...]:
-        numbers = (lane.sent, self._rate(lane.lane), self._limits[lane.lane], _backlog(lane))
-        return lane.lane, *map(_number, (*numbers, lane.retried, lane.dead))
-
-    def _total(self, sample: Sample) -> tuple[str, ...]:
-        lanes = sample.lanes
+    def _figures(self, lanes: Sequence[LaneView]) -> tuple[str, ...]:
+        """The sums of some lanes; they have a limit when each of them has."""
+        limits = [limit for one in lanes if (limit := self._limits[one.lane]) is not None]
         return (
-            "all lanes",
             _number(sum(one.sent for one in lanes)),
-            _number(self._whole_rate(sample)),
-            _number(sum(self._limits.values())),
+            _number(self._rates(lanes)),
+            _number(sum(limits)) if len(limits) == len(lanes) else "–",
             _number(sum(map(_backlog, lanes))),
             _number(sum(one.retried for one in lanes)),
             _number(sum(one.dead for one in lanes)),
         )
 
-    def _whole_rate(self, sample: Sample) -> float:
-        return sum(self._rate(one.lane) for one in sample.lanes)
+    def _rates(self, lanes: Sequence[LaneView]) -> float:
+        return sum(self._rate(one.lane) for one in lanes)
 
-    def _caption(self, elapsed: float, sample: Sample) -> str:
-        if sample.batch is None:
-            return f"{elapsed:5.1f} s   submitting {self._messages:,} messages"
-        known = sample.batch.counts | sample.batch.events
-        events = "   ".join(f"{known[name]:,} {name}" for name in _EVENTS)
-        return f"{elapsed:5.1f} s   {known['scheduled']:,} scheduled   {events}"
+    def _captions(self, elapsed: float, sample: Sample) -> list[str]:
+        codes = f"{sample.posted:,} of {self._codes:,} codes posted, {sample.ended:,} at their end"
+        lines = [f"{elapsed:5.1f} s   {codes}"]
+        for channel, size in self._sizes.items():
+            view = sample.campaigns.get(channel)
+            said = _events(view) if view else f"submitting {size:,} messages"
+            lines.append(f"{channel:>7}   {said}")
+        return lines
 
     def _line(self, elapsed: float, sample: Sample) -> str:
-        if sample.batch is None:
-            return self._caption(elapsed, sample)
-        counts, lanes = sample.batch.counts, sample.lanes
+        lanes, campaigns = sample.lanes, sample.campaigns.values()
+        if not campaigns:
+            return f"{elapsed:5.1f} s   submitting {sum(self._sizes.values()):,} messages"
+        sent = sum(one.counts["sent"] for one in campaigns)
+        retried = sum(one.events["retried"] for one in campaigns)
         return (
-            f"{elapsed:5.1f} s {counts['sent']:>8,} sent {self._whole_rate(sample):>7,.0f}/s"
-            f" {sum(map(_backlog, lanes)):>8,} backlog"
-            f" {sample.batch.events['retried']:>6,} retried {counts['dead']:>5,} dead"
+            f"{elapsed:5.1f} s {sent:>8,} sent {self._rates(lanes):>7,.0f}/s"
+            f" {sum(map(_backlog, lanes)):>8,} backlog {retried:>6,} retried"
+            f" {sample.posted:>5,} codes posted"
         )
 
 
 def _table() -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("lane", no_wrap=True, min_width=23)
+    table.add_column("lane", no_wrap=True, min_width=24)
     for name, width in (
-        ("sent", 7), ("rate/s", 6), ("limit", 6), ("backlog", 7), ("retried", 7), ("dead", 5),
+        ("sent", 6), ("rate/s", 6), ("limit", 5), ("backlog", 7), ("retried", 7), ("dead", 4),
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True, min_width=width)
     return table
@@ -140,6 +143,15 @@ def _table() -> Table:
 
 def _attempts(lane: LaneView) -> int:
     return lane.sent + lane.retried + lane.dead
+
+
+def _channel(lane: LaneView) -> str:
+    return lane.lane.split("/")[1]
+
+
+def _events(view: BatchView) -> str:
+    known = view.counts | view.events
+    return "   ".join(f"{known[name]:,} {name}" for name in _EVENTS)
 
 
 def _backlog(lane: LaneView) -> int:

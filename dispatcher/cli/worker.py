@@ -69,8 +69,11 @@ async def _opened(stack: AsyncExitStack, config: Config, stop: asyncio.Event) ->
     """The store, however long it takes; None when told to stop before that."""
     opening = asyncio.create_task(stack.enter_async_context(open_store(config.store, None)))
     stopped = asyncio.create_task(stop.wait())
+    first = asyncio.FIRST_COMPLETED
     try:
-        await asyncio.wait((opening, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not (await asyncio.wait((opening, stopped), timeout=1.0, return_when=first))[0]:
+            log.warning("the store does not answer yet; waiting")
+            await asyncio.wait((opening, stopped), return_when=first)
         return opening.result() if opening.done() else None
     finally:
         for task in (opening, stopped):

@@ -159,7 +159,7 @@ class Pump:
         ]
         timeout, before = float(self._config.timeout), monotonic()
         claim = await self._queue.claim(
-            self.name, self._worker, max(0, self.room()), 0, timeout + 5, held
+            self.name, self._worker, max(0, self.room()), timeout + 5, held
         )
         after = monotonic()
         metrics.CLAIMS.inc()

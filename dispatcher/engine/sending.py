@@ -30,6 +30,9 @@ from dispatcher.settings import Config
 
 log = logging.getLogger(__name__)
 
+DOWN_SECONDS = 0.5
+"""How long nothing goes to a provider that is down before the store has opened its breaker."""
+
 Verdict = Accepted | SendError
 
 _ENDS = {
@@ -177,6 +180,8 @@ class Sender:
             self.hold(wait)
         failed = isinstance(verdict, SendError) and verdict.trips_breaker
         down = failed and isinstance(verdict, SendError) and verdict.failover
+        if down:
+            self.hold(DOWN_SECONDS)
         self._settler.answered(self.name, failed=failed, down=down)
 
     def _count(self, entry: HeldEntry, verdict: Verdict) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 
 from dispatcher import metrics
 from dispatcher.engine.clock import monotonic
@@ -29,7 +30,7 @@ class Settler:
         self._queue = queue
         self._worker = worker
         self._config = config
-        self._noted: list[HeldEntry] = []
+        self._noted: deque[HeldEntry] = deque()
         self._throttled: dict[str, int] = {}
         self._breakers: dict[str, list[int]] = {}
         self._number = 0
@@ -78,7 +79,7 @@ class Settler:
     def _collect(self) -> list[HeldEntry]:
         total, entries = 0, []
         while self._noted and total < CALL_OUTCOMES:
-            entry = self._noted.pop()
+            entry = self._noted.popleft()
             total += len(entry.outcomes)
             entries.append(entry)
         return entries
@@ -117,7 +118,6 @@ class Settler:
                     self._number,
                     settlements,
                     status_seconds=self._config.retention.status,
-                    dead_seconds=self._config.retention.dead,
                     throttled=throttled,
                     breakers=breakers,
                 )

@@ -64,7 +64,8 @@ def decide(
     decision = _after_error(verdict, standing, rule, random)
     due_us = now_us + decision.wait * 1_000_000
     if decision.kind in ("retry", "defer") and 0 < standing.expires_us <= due_us:
-        return decision._replace(kind="expired", wait=0.0)
+        perhaps_sent = isinstance(verdict, OutcomeUnknown)
+        return decision._replace(kind="unknown" if perhaps_sent else "expired", wait=0.0)
     return decision
 
 

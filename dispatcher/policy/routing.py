@@ -30,7 +30,8 @@ class _Rule(NamedTuple):
         if self.fixed is not None:
             return self.fixed
         names = [name for name, _ in self.weighted]
-        point = crc32(to.encode()) % sum(weight for _, weight in self.weighted)
+        # The upper bits: `pick_sender` uses the lower ones, and the two choices must not agree.
+        point = crc32(to.encode()) * sum(weight for _, weight in self.weighted) >> 32
         for at, (_, weight) in enumerate(self.weighted):
             if point < weight:
                 names.insert(0, names.pop(at))

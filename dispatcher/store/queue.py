@@ -222,7 +222,6 @@ class Queue:
         provider: str,
         worker: str,
         room: int,
-        lead_us: int,
         probe_seconds: float,
         held: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
     ) -> Claim:
@@ -230,7 +229,7 @@ class Queue:
         the entries with messages that have none yet. Raises WorkerLost."""
         reply = await self._claim(
             self.keys.name("lanes", provider),
-            provider, worker, room, lead_us, probe_seconds,
+            provider, worker, room, probe_seconds,
             _pack([[lane, most, *fields] for lane, most, fields in held]),
         )  # fmt: skip
         if reply[0] == b"lost":
@@ -252,7 +251,6 @@ class Queue:
         settlements: Sequence[Settlement],
         *,
         status_seconds: float,
-        dead_seconds: float,
         throttled: Iterable[tuple[str, int]] = (),
         breakers: Iterable[tuple[str, int, int, int]] = (),
     ) -> list[bool]:
@@ -267,7 +265,7 @@ class Queue:
         }
         reply = await self._settle(
             self.keys.name("held", worker),
-            worker, number, int(status_seconds), int(dead_seconds), _pack(plan),
+            worker, number, int(status_seconds), _pack(plan),
             *(blob for item in settlements for blob in _blobs(item)),
         )  # fmt: skip
         if reply[0] == b"lost":

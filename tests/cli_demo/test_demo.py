@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from dispatcher.cli.demo import Demo
+from dispatcher.cli.demo_campaign import CARRIERS, OPERATORS
 from dispatcher.cli.demo_summary import print_summary
 
 SECONDS = 50
@@ -78,7 +79,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def running(folder: Path) -> Iterator[Running]:
-    running = Running(folder, "--messages", "20000")
+    running = Running(folder, "--messages", "6000")
     yield running
     running.process.kill()
     running.process.communicate()
@@ -90,41 +91,58 @@ def number(out: str, pattern: str) -> int:
     return int(found[1].replace(",", ""))
 
 
-def column(out: str, name: str) -> int:
-    return number(out, rf"^{name} +([\d,]+)")
+def columns(out: str, name: str) -> tuple[int, int, int]:
+    """A line of the account: text messages, e-mails and codes."""
+    found = re.search(rf"^{name} +([\d,]+) +([\d,]+) +([\d,]+)", out, re.MULTILINE)
+    assert found, f"{name} not in:\n{out}"
+    sms, email, codes = (int(text.replace(",", "")) for text in found.groups())
+    return sms, email, codes
 
 
 def test_a_demo_ends_well_and_its_account_adds_up(folder: Path) -> None:
-    demo = Running(folder, "--messages", "1200")
+    demo = Running(folder, "--messages", "900")
     code, out, err = demo.end()
     assert (code, err) == (0, ""), out + err
     assert out.rstrip().endswith("every accepted message is accounted for")
-    assert column(out, "submitted") == column(out, "accepted") == 1200
-    ends = [column(out, name) for name in ("sent", "dead", "suppressed", "unknown")]
-    assert sum(ends) == 1200 and min(ends) > 0
-    reached = sum(int(n) for n in re.findall(r"(\d+) of them reached the provider", out))
-    assert number(out, r"^the simulator +([\d,]+) accepted") == ends[0] + reached
-    assert column(out, "retried") > 0 and column(out, "deferred") > 0
+    assert columns(out, "submitted") == columns(out, "accepted") == (900, 450, 13)
+    ends = [columns(out, name) for name in ("sent", "dead", "suppressed", "unknown")]
+    assert tuple(map(sum, zip(*ends, strict=True))) == (900, 450, 13)
+    assert min(count for count, _, _ in ends) > 0
+    assert [count for _, count, _ in ends] == [449, 1, 0, 0]
+    reached = sum(int(n) for n in re.findall(r"(\d+) reached the provider", out))
+    assert number(out, r"accepted, ([\d,]+) distinct") == sum(ends[0]) + reached
+    assert number(out, r"^posted twice +(\d+) codes") == 2
+    for name in ("retried", "deferred"):
+        assert min(columns(out, name)[:2]) > 0
     assert demo.left() == []
 
 
-async def test_the_printed_numbers_are_those_of_the_journal() -> None:
+async def test_the_printed_numbers_are_those_of_the_journals() -> None:
     result = await Demo(250, 2, time.monotonic() + SECONDS).play()
     text = StringIO()
     print_summary(Console(file=text, width=80, markup=False), result)
     out = text.getvalue()
-    accepted = [one for one in result.arrivals if one.event == "accepted"]
-    numbers = {one.to for one in accepted}
-    assert number(out, r"^the simulator +([\d,]+) accepted") == len(accepted)
-    assert number(out, r"accepted, ([\d,]+) distinct") == len(numbers)
-    arrived = Counter(one.to[:5] for one in result.arrivals)
-    for carrier, prefix in (("us-verizon", "+1201"), ("de-telekom", "+4915")):
-        assert column(out, rf" *{carrier}") == arrived[prefix]
-    refused = Counter(one.code for one in result.arrivals if one.event == "refused")
-    assert column(out, "deferred") == refused["20429"] > 0
-    assert column(out, "retried") == refused["20500"] + refused["20503"]
-    assert column(out, "suppressed") == refused["21610"]
-    assert column(out, "dead") == refused["21211"] + refused["21614"] + refused["21408"]
+    assert result.faults == []
+    arrivals = [one for seen in result.arrivals.values() for one in seen]
+    accepted = [one for one in arrivals if one.event == "accepted"]
+    assert number(out, r"^the simulators +([\d,]+) accepted") == len(accepted)
+    assert number(out, r"accepted, ([\d,]+) distinct") == len({one.to for one in accepted})
+    for carrier in ("us-verizon", "de-telekom", "microsoft"):
+        (known,) = (one for one in CARRIERS if one.name == carrier)
+        seen = sum(map(known.serves, (one.to for one in arrivals)))
+        assert number(out, rf"^ *{carrier} +([\d,]+)") == seen
+    sms = Counter(one.code for one in result.arrivals["sms"] if one.event == "refused")
+    texts, mails, codes = columns(out, "suppressed")
+    assert (texts + codes, mails) == (sms["21610"], 0)
+    texts, mails, codes = columns(out, "dead")
+    assert (texts + codes, mails) == (sms["21211"] + sms["21614"] + sms["21408"], 1)
+    email = Counter(one.code for one in result.arrivals["email"] if one.event == "refused")
+    assert columns(out, "retried")[1] == email["500"] > 0
+    assert columns(out, "deferred")[1] > email["429"] > 0
+    assert email["400"] == result.repeated == 1
+    posted = result.outcomes[2].submitted
+    assert {known[2].lane for known in posted.records.values()} <= {one.lane for one in OPERATORS}
+    assert len(posted.records) == len(posted.recipients) == 3
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -132,9 +150,9 @@ def test_time_that_is_up_names_what_is_missing(folder: Path) -> None:
     demo = Running(folder, "--messages", "20000", "--seconds", "3")
     code, out, _ = demo.end()
     assert code == 1
-    waiting = column(out, "waiting")
-    assert 0 < waiting < 20_000
-    assert number(out, r"^ +(\d+) messages without an outcome") == waiting
+    sms, email, _ = columns(out, "waiting")
+    assert 0 < sms < 20_000 and email < 10_000
+    assert number(out, r"^ +sms: (\d+) messages without an outcome") == sms
     assert demo.left() == []
 
 
@@ -146,13 +164,14 @@ def test_an_interrupted_demo_leaves_nothing(running: Running) -> None:
     assert running.left() == []
 
 
-@pytest.mark.parametrize("command", ["worker", "simulator"])
+@pytest.mark.parametrize("command", ["worker", "simulator", "api"])
 def test_a_child_that_dies_is_named_with_its_last_words(running: Running, command: str) -> None:
     running.sending()
     os.kill(running.child(command), signal.SIGKILL)
     code, _, err = running.end()
     assert code == 1
-    assert f"the {command} process was killed by signal 9" in err
+    name = "sms simulator" if command == "simulator" else command
+    assert f"the {name} process was killed by signal 9" in err
     assert ("INFO    worker" in err) == (command == "worker")
     assert "Traceback" not in err
     assert running.left() == []
@@ -161,7 +180,7 @@ def test_a_child_that_dies_is_named_with_its_last_words(running: Running, comman
 def test_children_do_not_outlive_a_killed_demo(running: Running) -> None:
     running.sending()
     lines = "\n".join(running.processes().values())
-    for command in (" simulator ", " worker ", "keeper.py", "valkey-server"):
+    for command in (" simulator ", " worker ", " api ", "keeper.py", "valkey-server"):
         assert command in lines
     running.process.kill()
     assert running.process.wait() == -signal.SIGKILL

@@ -7,9 +7,27 @@ from typing import NamedTuple
 
 import pytest
 
-from dispatcher.cli.demo_campaign import CARRIERS, recipients, share
-from dispatcher.cli.demo_check import Arrival, Verdict, judge, measure, pauses, worst_burst
+from dispatcher.cli.demo_campaign import (
+    CARRIERS,
+    MAILBOXES,
+    OPERATORS,
+    REJECTED,
+    code_recipients,
+    recipients,
+    share,
+)
+from dispatcher.cli.demo_check import (
+    Arrival,
+    Submitted,
+    Verdict,
+    accepted_ids,
+    judge,
+    repeats,
+    strangers,
+)
+from dispatcher.cli.demo_limits import measure, pauses, worst_burst
 from dispatcher.messages import Attempt, Record, Status
+from dispatcher.policy.carriers import Carriers
 from dispatcher.store.inspector import Known
 
 MESSAGES = 6
@@ -25,7 +43,10 @@ class Account(NamedTuple):
 
     def judge(self, accepted: int = MESSAGES, **counters: int) -> Verdict:
         counts = Counter(status.word for status, _, _ in self.records.values())
-        return judge(self.recipients, accepted, counts | counters, self.records, self.arrivals)
+        return judge(
+            Submitted("sms", self.recipients, accepted, counts | counters, self.records),
+            accepted_ids(self.arrivals),
+        )
 
     def settle(self, index: int, status: Status, *codes: str) -> None:
         """Give a message another outcome, after attempts with these codes."""
@@ -52,7 +73,7 @@ def arrival(to: str, at_ns: int, id: str = "", code: str = "") -> Arrival:
 @pytest.fixture
 def account() -> Account:
     """Six messages, all sent and all accepted once."""
-    account = Account(recipients(MESSAGES), {}, [])
+    account = Account(recipients(MESSAGES, OPERATORS), {}, [])
     for index in range(MESSAGES):
         account.settle(index, Status.SENT)
         account.take(index, f"SM{index}")
@@ -138,8 +159,27 @@ def test_a_message_accepted_but_listed_as_unsent_is_a_fault(
 
 
 def test_what_was_never_submitted_is_a_fault(account: Account) -> None:
+    submitted = Submitted("sms", account.recipients, MESSAGES, {}, {})
+    assert strangers([submitted], accepted_ids(account.arrivals)) == []
     account.arrivals.append(arrival("+15550000000", 0, id="SM7"))
-    assert account.judge().faults == ["1 message accepted that we never submitted"]
+    assert account.judge().faults == []
+    assert strangers([submitted], accepted_ids(account.arrivals)) == [
+        "1 message accepted that we never submitted"
+    ]
+
+
+def test_an_email_is_known_by_the_id_of_its_request(account: Account) -> None:
+    account.drop(4)
+    account.take(4, "SM4.17")
+    assert account.judge().faults == []
+    account.take(4, "SM4.18")
+    assert account.judge().twice == 1
+
+
+def test_what_repeated_posts_may_not_do() -> None:
+    assert repeats(["a", "b"], ["a", "b"], 0) == []
+    assert repeats(["a", "b", "c"], ["a", "b"], 0) == ["1 batch nobody has a receipt for"]
+    assert repeats(["a"], ["a"], 2) == ["2 repeated posts with another answer than the first time"]
 
 
 def test_counters_must_agree_with_the_records(account: Account) -> None:
@@ -148,16 +188,27 @@ def test_counters_must_agree_with_the_records(account: Account) -> None:
 
 
 def test_messages_refused_at_submit_are_a_fault(account: Account) -> None:
-    assert account.judge(accepted=5).faults == ["1 message of the campaign refused at submit"]
+    assert account.judge(accepted=5).faults == ["1 message refused at submit"]
 
 
 def test_shares_add_up_and_recipients_occur_once() -> None:
     for messages in (1, 7, 1200, 20_000):
-        assert sum(share(messages)) == messages
-        assert len(set(recipients(messages))) == messages
-    rates = [carrier.rate for carrier in CARRIERS]
+        for carriers in (OPERATORS, MAILBOXES):
+            assert sum(share(messages, carriers)) == messages
+            assert len(set(recipients(messages, carriers))) == messages
+        assert not set(code_recipients(messages)) & set(recipients(messages, OPERATORS))
+    rates = [carrier.share for carrier in OPERATORS]
     assert len(set(rates)) == 6
-    assert share(sum(rates)) == rates
+    assert share(sum(rates), OPERATORS) == rates == [carrier.rate for carrier in OPERATORS]
+
+
+def test_every_recipient_has_the_carrier_it_is_counted_for() -> None:
+    carriers = Carriers({one.name: [one.place] for one in OPERATORS})
+    for carrier in CARRIERS:
+        to = carrier.recipient(5)
+        assert carriers.of(carrier.channel, to) == carrier.name
+        assert [one for one in CARRIERS if one.serves(to)] == [carrier]
+    assert REJECTED in recipients(1000, MAILBOXES)
 
 
 def test_the_worst_burst_is_the_highest_level_of_the_bucket() -> None:
@@ -173,15 +224,31 @@ def test_pauses_and_the_tail_of_retries_do_not_count_against_use() -> None:
     after = [arrival(f"+1{n}", 1000 * MS + n * 10 * MS) for n in range(200, 400)]
     retry = arrival("+1199", 9000 * MS)
     arrivals = [*before, throttled, *after, retry]
+    campaign = {one.to for one in arrivals}
     paused = pauses(arrivals, "20429", 1.0)
     assert paused == [(1999 * MS, 2999 * MS)]
-    use = measure(100, arrivals, paused)
+    use = measure(100, arrivals, paused, campaign)
     assert use.arrivals == 402
     assert use.used == pytest.approx(1, abs=0.01)
-    slow = measure(200, arrivals, paused)
+    slow = measure(200, arrivals, paused, campaign)
     assert slow.used == pytest.approx(0.5, abs=0.01)
-    assert measure(100, arrivals, ()).used == pytest.approx(0.8, abs=0.01)
-    assert measure(100, arrivals[:50], ()).used is None
+    assert measure(100, arrivals, (), campaign).used == pytest.approx(0.8, abs=0.01)
+    assert measure(100, arrivals[:50], (), campaign).used is None
+
+
+def test_a_later_code_is_no_backlog() -> None:
+    campaign = [arrival(f"+1{n}", n * 10 * MS) for n in range(200)]
+    code = arrival("+9", 9000 * MS)
+    use = measure(100, [*campaign, code], (), {one.to for one in campaign})
+    assert use.arrivals == 201
+    assert use.used == pytest.approx(1, abs=0.01)
+
+
+def test_messages_of_one_request_come_at_once_and_may() -> None:
+    arrivals = [arrival(f"{n}@x", n // 50 * 1000 * MS) for n in range(250)]
+    use = measure(50, arrivals, (), {one.to for one in arrivals}, 50)
+    assert use.used == pytest.approx(1)
+    assert (use.burst, use.promised) == (50, 53.5)
 
 
 def test_pauses_that_overlap_are_one() -> None:

@@ -114,7 +114,7 @@ async def test_of_the_reclaim_from_a_dead_worker(
     batch = await run.submit(numbers(300), class_="normal")
     await store.queue.write_limits([("provider:twilio", 0.0, 1)])
     await store.queue.heartbeat("dead", first=True)
-    claim = await store.queue.claim("twilio", "dead", 200, 0, 10, [])
+    claim = await store.queue.claim("twilio", "dead", 200, 10, [])
     assert sum(grant.count for grant in claim.grants) == 200
     await proxy.lose("reclaim", every=1, times=1)
     async with behind_proxy(run, far_store).work(patient(run.config)):

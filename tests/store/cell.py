@@ -123,7 +123,7 @@ class Cell:
         held: Iterable[tuple[str, int, Sequence[tuple[str, int]]]] = (),
         provider: str = "p",
     ) -> Claim:
-        return await self.queue.claim(provider, worker, room, 0, 10, held)
+        return await self.queue.claim(provider, worker, room, 10, held)
 
     async def claim_entries(self, worker: str, room: int = 10_000) -> list[ClaimedEntry]:
         return entries_of(await self.claim(worker, room))
@@ -144,7 +144,6 @@ class Cell:
             number,
             settlements,
             status_seconds=3600,
-            dead_seconds=3600,
             throttled=throttled,
             breakers=breakers,
         )

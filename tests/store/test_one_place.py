@@ -257,7 +257,7 @@ def test_every_message_is_in_one_place(store_config: StoreConfig) -> None:
     run_state_machine_as_test(
         lambda: Machine(replace(store_config, prefix=f"{store_config.prefix}.{next(numbers)}")),
         settings=settings(
-            max_examples=30,
+            max_examples=40,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

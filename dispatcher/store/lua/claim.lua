@@ -2,8 +2,8 @@
 -- Gives a worker entries and the slots at which their messages may be sent. Run again after a lost
 -- reply it gives other entries: what the first run gave stays in `held`, where the worker finds it.
 -- KEYS[1] lanes of the provider
--- ARGV 3 provider, 4 worker, 5 room (messages), 6 lead (us), 7 seconds a probe may take,
---      8 msgpack {{lane, most slots (0 = any), {field, messages without a slot}, ...}...}: what the
+-- ARGV 3 provider, 4 worker, 5 room (messages), 6 seconds a probe may take,
+--      7 msgpack {{lane, most slots (0 = any), {field, messages without a slot}, ...}...}: what the
 --      worker still holds, and where it could not keep up
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
@@ -11,7 +11,7 @@
 --      {lane, first slot (us from now), spacing (us), slots, paced (0|1), slots for held messages, entries}
 --      an entry is {queue, id, slots, expired|cancelled|'', field list}
 local provider, worker = ARGV[3], ARGV[4]
-local room, lead, probe_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]) * 1000000
+local room, probe_limit = tonumber(ARGV[5]), tonumber(ARGV[6]) * 1000000
 local held_key, FLOOR, MARKED_MOST, LANES_MOST, SPREAD = key('held', worker), 0.05, 64, 128, 10000
 local CLASSES = { 'urgent', 'normal', 'bulk' }
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
@@ -50,15 +50,17 @@ local function limit(name)
       if v[5] then
         interval = interval / math.min(1, tonumber(v[5]) + 0.05 * math.max(0, now - tonumber(v[6])) / 1000000)
       end
-      local tat = math.min(tonumber(v[3]), now + H + G + interval + 1000000)
+      -- A tat further ahead comes from a clock that stepped back or a rate that was raised since.
+      local tat, most = tonumber(v[3]), now + H + G + interval + 1000000
       limits[name] = { name = name, interval = interval, pause = tonumber(v[4] or '0'),
-        window = (tonumber(v[2]) - 1) * interval, tat = tat }
+        window = (tonumber(v[2]) - 1) * interval, tat = math.min(tat, most) }
+      if tat > most then dirty[name] = limits[name] end
     end
   end
   return limits[name]
 end
 
-local function base_of(l) return math.max(l.tat, now + lead - l.window, l.pause) end
+local function base_of(l) return math.max(l.tat, now - l.window, l.pause) end
 
 local marked = 0
 local function read(name, want, entries)
@@ -168,7 +170,7 @@ local function lane_state(hash)
 end
 
 local held, most, lanes = {}, {}, {}
-for _, item in ipairs(cmsgpack.unpack(ARGV[8])) do
+for _, item in ipairs(cmsgpack.unpack(ARGV[7])) do
   local lane, fields = item[1], {}
   for i = 3, #item do fields[i - 2] = item[i] end
   if item[2] > 0 then most[lane] = item[2] end

@@ -2,18 +2,18 @@
 -- Writes outcomes and removes what is done, all or nothing per entry; each entry has its own
 -- verdict. Running it again changes nothing: the worker's settle number in `held` guards the whole call.
 -- KEYS[1] held of the worker
--- ARGV 3 worker, 4 settle number, 5 status retention (s), 6 dead letter retention (unused by Lua, s),
---      7 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
+-- ARGV 3 worker, 4 settle number, 5 status retention (s),
+--      6 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
 --      moves = {{due (0 = now), lane, class, n, c, expires, a or -1}...}, counters = {name = n}, batch}...},
 --      throttled = {{limit, us}...}, breakers = {{provider, ok, failed, down}...}},
---      8.. per entry: a value per outcome, a letter per dead one, a body per move
+--      7.. per entry: a value per outcome, a letter per dead one, a body per move
 -- returns {'lost'} | {'repeated'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
 --      this worker no longer owns (nothing of it was written)
 local worker = ARGV[3]
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
 if redis.call('HGET', KEYS[1], '#seq') == ARGV[4] then return { 'repeated' } end
-local plan = cmsgpack.unpack(ARGV[7])
-local ttl, now, blob = ARGV[5], clock(), 7
+local plan = cmsgpack.unpack(ARGV[6])
+local ttl, now, blob = ARGV[5], clock(), 6
 local WORDS = { u = 'unknown', s = 'sent', f = 'undelivered', v = 'delivered', r = 'read', d = 'dead',
   e = 'expired', c = 'cancelled', x = 'suppressed' }
 local RANK = { q = 0, z = 0, u = 1, s = 2, d = 2, e = 2, c = 2, x = 2, f = 3, v = 4, r = 5 }
