@@ -17,7 +17,11 @@ from dispatcher.messages import CLASSES, Row
 SLOT_SECONDS = 0.05
 """How long after its time a slot may still be used."""
 BURN_SHARE = 0.1
-"""A worker that lets a larger share of a grant lapse asks for less."""
+"""A worker that lets a larger share of a grant lapse did not keep up with it."""
+BEHIND_RUNS = 3
+"""Grants in a row it did not keep up with before it asks for less: one stall is not a trend, and
+grants that are too small lose slots of their own."""
+LEAST_SHARE = 0.1
 
 
 @dataclass(slots=True)
@@ -60,6 +64,7 @@ class LaneRun:
         self._credit = 0
         self.granted_at = 0.0
         self._last = 0
+        self._behind = 0
 
     def __repr__(self) -> str:
         return f"<LaneRun {self.name}: {self.unsent()} messages, {self.slots_left()} slots>"
@@ -198,7 +203,10 @@ class LaneRun:
     def _retire(self, run: SlotRun) -> None:
         if run.slack is None:
             return
-        if run.burnt > BURN_SHARE * run.count:
-            self.share = max(0.05, self.share / 2)
-        else:
-            self.share = min(1.0, self.share * 1.5)
+        if run.burnt <= BURN_SHARE * run.count:
+            self._behind = 0
+            self.share = min(1.0, self.share * 2)
+            return
+        self._behind += 1
+        if self._behind >= BEHIND_RUNS:
+            self.share = max(LEAST_SHARE, self.share / 2)
