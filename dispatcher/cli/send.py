@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import os
 import signal
 import stat
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 import click
 import msgspec
@@ -22,6 +21,7 @@ from dispatcher.cli import send_api
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.progress import Progress
 from dispatcher.cli.records import Item, Records, open_records
+from dispatcher.cli.rejects import Rejects
 from dispatcher.cli.running import run
 from dispatcher.cli.worker import require_providers
 from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Rejected, Submission
@@ -36,7 +36,6 @@ from dispatcher.units import parse_duration, parse_time
 PART_RECORDS = 2000
 """Records per part. Fixed: a resumed file must be cut as it was the first time."""
 PARTS_UNDER_WAY = 4
-LISTED_REJECTS = 1000
 PATIENCE = 30.0
 """Seconds a store that goes away in mid-file is waited for."""
 
@@ -178,8 +177,8 @@ class _Run:
         self._tally = Tally()
         self._regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
         self._lines: dict[int, int] = {}
-        self._rejects: TextIO | None = None
         self._progress = Progress(source, options.file)
+        self._rejects = Rejects(options.rejects, self._progress.line, source)
 
     async def run(self) -> int:
         now_us = int(time.time() * 1e6)
@@ -192,10 +191,8 @@ class _Run:
                 f"{self._options.file}: the text needs {', '.join(opened.missing)}, "
                 f"the columns are {', '.join(columns) or 'none but reserved ones'}"
             )
-        if self._options.rejects:
-            self._rejects = _create(self._options.rejects, self._source)
         async with AsyncExitStack() as stack:
-            stack.callback(self._close_rejects)
+            stack.enter_context(self._rejects)
             if self._options.dry_run:
                 with self._progress:
                     for part in self._parts(opened, records, {}):
@@ -319,21 +316,10 @@ class _Run:
 
     def _reject(self, reject: Rejected) -> None:
         self._tally.rejected += 1
-        line = self._lines[reject.index]
-        if self._rejects is not None:
-            row = (line, reject.index, reject.code, reject.detail)
-            try:
-                csv.writer(self._rejects, lineterminator="\n").writerow(map(_printable, row))
-            except OSError as error:
-                raise Cut(f"--rejects {self._options.rejects}: {error.strerror}") from None
-        elif self._tally.rejected <= LISTED_REJECTS:
-            self._progress.line(f"line {line}: {reject.code}: {_printable(reject.detail)}")
-        elif self._tally.rejected == LISTED_REJECTS + 1:
-            self._progress.line("more records refused; --rejects FILE lists all")
-
-    def _close_rejects(self) -> None:
-        if self._rejects is not None:
-            self._rejects.close()
+        try:
+            self._rejects.add(self._lines[reject.index], reject)
+        except OSError as error:
+            raise Cut(f"--rejects {self._options.rejects}: {error.strerror}") from None
 
     async def _finish(self, store: Store, batch: str) -> BatchView | None:
         answered = time.monotonic()
@@ -384,18 +370,3 @@ class _Run:
         if view is not None:
             shown = (f"{count} {name}" for name, count in view.counts.items() if count)
             click.echo(", ".join(shown))
-
-
-def _create(path: str, source: BinaryIO) -> TextIO:
-    try:
-        if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(source.fileno())):
-            raise UsageError(f"--rejects {path} is the file to send")
-        file = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115 (the exit stack)
-    except OSError as error:
-        raise UsageError(f"--rejects {path}: {error.strerror}") from None
-    file.write("line,record,code,detail\n")
-    return file
-
-
-def _printable(value: object) -> str:
-    return str(value).encode("utf-8", "backslashreplace").decode()

@@ -243,7 +243,7 @@ def send(given: Mapping[str, Any], source: BinaryIO) -> int:
             raise UsageError(f"--{name} does not go with --api: the API decides about it")
     file: str = given["file"]
     progress = Progress(source, file)
-    with Rejects(given["rejects"], progress.line) as rejects:
+    with Rejects(given["rejects"], progress.line, source) as rejects:
         sending = ApiSend(
             given["api"], _wanted(given), source=source, file=file, dedupe=given["dedupe"],
             progress=progress, reject=rejects.add,
