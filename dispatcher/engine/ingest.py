@@ -140,16 +140,25 @@ class Ingest:
     def _check_content(self, submission: Submission) -> None:
         """At least one provider of the channel must be able to carry it."""
         refusals = []
-        for provider in self.providers.values():
+        for name, provider in self.providers.items():
             if submission.channel in provider.channels:
                 try:
-                    provider.check(submission.channel, submission.content)
+                    self.check_provider(name, submission)
                     return
                 except InvalidMessage as error:
                     refusals.append(error)
         if refusals:
             raise refusals[0]
         raise InvalidMessage("no_route", f"no provider carries {submission.channel}")
+
+    def check_provider(self, name: str, submission: Submission) -> None:
+        """Whether a provider can carry the content and has the sender. Raises InvalidMessage."""
+        self.providers[name].check(submission.channel, submission.content)
+        sender = self.config.senders.get(submission.sender)
+        if sender is not None and name not in sender:
+            raise InvalidMessage(
+                "invalid_sender", f"senders.{submission.sender} names no sender of {name}"
+            )
 
     def _check_sender(self, submission: Submission) -> None:
         if not submission.sender:
@@ -182,6 +191,7 @@ class OpenBatch:
         self._ingest = ingest
         self._render = render
         self._lanes: dict[tuple[str, Route], _Group] = {}
+        self._routes: dict[Route, Route] = {}
         self._seen: set[int] = set()
         self._missing = [name for name in self.names if name not in columns]
 
@@ -237,7 +247,7 @@ class OpenBatch:
             carrier = ingest.carriers.of(channel, to)
         elif not _NAME.match(carrier):
             raise InvalidMessage("invalid_carrier", f"carrier {carrier!r} must be {NAME}")
-        route = ingest.router.route(channel, to)
+        route = self._usable(ingest.router.route(channel, to))
         most = ingest.providers[route.providers[0]].text_characters
         if most is not None and len(text) > most:
             raise InvalidMessage(
@@ -246,11 +256,26 @@ class OpenBatch:
             )
         return to, carrier, route
 
+    def _usable(self, route: Route) -> Route:
+        """The route without providers that cannot carry the content or have no such sender."""
+        known = self._routes.get(route)
+        if known is None:
+            able, refusals = [], []
+            for name in route.providers:
+                try:
+                    self._ingest.check_provider(name, self.submission)
+                    able.append(name)
+                except InvalidMessage as error:
+                    refusals.append(error)
+            if not able:
+                raise refusals[0]
+            known = self._routes[route] = route._replace(providers=tuple(able))
+        return known
+
     def _group(self, groups: dict[tuple[str, Route], _Group], carrier: str, route: Route) -> _Group:
         known = self._lanes.get((carrier, route))
         if known is None:
             provider, channel = route.providers[0], self.submission.channel
-            self._ingest.providers[provider].check(channel, self.submission.content)
             lane = f"{provider}/{channel}/{carrier}"
             limits = self._ingest.limits.of(provider, channel, carrier)
             tenant = self._ingest.config.tenants.get(self.submission.tenant)

@@ -101,3 +101,27 @@ def test_entries_start_in_the_lane_of_their_first_provider(
         assert entry.lane.split("/")[0] == envelope.providers[0]
         seen.add(envelope.providers)
     assert seen == {("a", "c"), ("c", "a")}
+
+
+SHOP = '[senders.shop]\nb = "SHOP"\n'
+
+
+def test_a_provider_without_the_sender_is_left_out(batch: Callable[..., OpenBatch]) -> None:
+    opened = batch(THREE + SHOP, sender="shop")
+    part = opened.part(0, [Recipient(0, "+4915112345678", ("Ann",))])
+    (entry,) = part.entries
+    assert entry.lane.startswith("b/sms/")
+    assert decode_body(entry.body)[0].providers == ("b",)
+
+
+def test_no_provider_with_the_sender_rejects_the_recipient(
+    batch: Callable[..., OpenBatch],
+) -> None:
+    route = '[[routes]]\nto = "+49*"\nproviders = ["a", "c"]\n[[routes]]\nproviders = ["b"]\n'
+    opened = batch(THREE + SHOP + route, sender="shop")
+    numbers = ("+4915112345678", "+12125550100")
+    part = opened.part(0, [Recipient(at, to, ("Ann",)) for at, to in enumerate(numbers)])
+    assert part.accepted == 1
+    (refused,) = part.rejected
+    assert (refused.index, refused.code) == (0, "invalid_sender")
+    assert refused.detail == "senders.shop names no sender of a"
