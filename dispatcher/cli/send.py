@@ -77,6 +77,9 @@ class Tally:
 @click.option("--template", metavar="NAME", help="Template of the provider instead of a text.")
 @click.option("--class", "class_", default="bulk", show_default=True, type=click.Choice(CLASSES))
 @click.option("--subject", metavar="S")
+@click.option("--reply-to", metavar="ADDRESS")
+@click.option("--media", metavar="URL", multiple=True, help="May be repeated.")
+@click.option("--header", "headers", metavar="NAME:VALUE", multiple=True, help="May be repeated.")
 @click.option("--html", metavar="F", type=click.Path(exists=True, dir_okay=False))
 @click.option("--ttl", metavar="TIME", help="Not sent after this, e.g. 2h.")
 @click.option("--at", metavar="TIME", help="Not sent before, e.g. 2026-11-27T09:00:00+01:00.")
@@ -123,7 +126,8 @@ def _options(config: Config, given: dict[str, Any]) -> Options:
         raise UsageError("--ttl must be above 0")
     content = Content(
         text=given["text"], template=given["template"], subject=given["subject"],
-        html=_html(given["html"]),
+        html=_html(given["html"]), media=given["media"], reply_to=given["reply_to"],
+        headers=send_api.headers(given["headers"]),
     )  # fmt: skip
     submission = Submission(
         given["channel"], given["sender"], content, given["class_"], ttl,

@@ -258,7 +258,10 @@ def send(given: Mapping[str, Any], source: BinaryIO) -> int:
 def _wanted(given: Mapping[str, Any]) -> NewMessages:
     template = TemplateName(given["template"]) if given["template"] else None
     html = Path(given["html"]).read_text("utf-8") if given["html"] else None
-    content = NewContent(given["text"], template, given["subject"], html)
+    content = NewContent(
+        given["text"], template, given["subject"], html, given["media"], given["reply_to"],
+        headers(given["headers"]),
+    )  # fmt: skip
     return NewMessages(
         channel=given["channel"],
         from_=given["sender"],
@@ -269,6 +272,17 @@ def _wanted(given: Mapping[str, Any]) -> NewMessages:
         send_at=given["at"],
         batch=given["resume"],
     )
+
+
+def headers(given: Sequence[str]) -> dict[str, str]:
+    """What `--header NAME:VALUE` said. Raises UsageError."""
+    found = {}
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise UsageError(f"--header must be NAME:VALUE, got {text!r}")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _announce(batch: str) -> None:

@@ -166,6 +166,7 @@ def test_a_file_that_fails_while_it_is_read(refused: Refused) -> None:
         ([*HI, "--tenant", "a:b"], "tenant 'a:b' must be a name of letters, digits"),
         ([*HI, "--tenant", "~"], "tenant '~' must be a name of letters, digits"),
         ([*HI, "--html", "no.html"], "File 'no.html' does not exist"),
+        ([*HI, "--header", "X-Tag"], "--header must be NAME:VALUE, got 'X-Tag'"),
         ([*HI, "--html", "latin1.html"], "--html latin1.html is not UTF-8"),
         ([*HI, "--rejects", "no/such/folder"], "--rejects no/such/folder: No such file"),
         ([*HI, "--rejects", "good.csv"], "--rejects good.csv is the file to send"),

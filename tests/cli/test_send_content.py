@@ -1,0 +1,48 @@
+"""All that an e-mail carries goes from the command line into the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dispatcher.messages import Content, decode_body
+from dispatcher.store.opening import Store
+from tests.cli.command import Commands
+
+MAIL = """
+[providers.mail]
+kind = "sendgrid"
+api_key = "SG.key"
+base_url = "http://127.0.0.1:9"
+"""
+
+
+async def test_every_part_of_the_content_is_queued(
+    commands: Commands, config_file: Callable[[str], Path], store: Store
+) -> None:
+    config_file(MAIL)
+    commands.write("page.html", "<p>{name}</p>")
+    commands.write("rows.csv", "to,name,ref\nann@example.com,Ann,order-7\n")
+    result = await commands.call(
+        "send", "rows.csv", "--channel", "email", "--from", "shop@example.com", "--text",
+        "Hi {name}", "--subject", "For {name}", "--html", "page.html", "--reply-to",
+        "help@example.com", "--header", "X-Tag: spring",
+    )  # fmt: skip
+    assert (result.code, result.out) == (0, "1 accepted, 0 rejected\n")
+    names = [name async for name in store.client.scan_iter(store.keys.name("queue", "*"))]
+    ((_, fields),) = await store.client.xrange(names[0])
+    envelope, (row,) = decode_body(fields[b"body"])
+    assert envelope.content == Content(
+        text="Hi {name}",
+        subject="For {name}",
+        html="<p>{name}</p>",
+        reply_to="help@example.com",
+        headers={"X-Tag": "spring"},
+    )
+    assert (row.to, row.values, row.ref) == ("ann@example.com", ("Ann",), "order-7")
+    refused = await commands.call(
+        "send", "rows.csv", "--channel", "email", "--from", "shop@example.com", "--text", "Hi",
+        "--subject", "Hi", "--media", "https://example.com/a.png",
+    )  # fmt: skip
+    assert refused.code == 2
+    assert refused.err == ["dispatcher: unsupported_content: sendgrid carries no media"]
