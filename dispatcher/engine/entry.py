@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import cast
 
 import msgspec
@@ -14,16 +16,20 @@ from dispatcher.messages import (
     Envelope,
     Record,
     Row,
+    SentRow,
     Status,
     encode_body,
     encode_record,
+    encode_sheet,
     message_id,
 )
 from dispatcher.policy.routing import pick_sender
 from dispatcher.settings import Config
-from dispatcher.store.queue import ClaimedEntry, Letter, Move, Outcome, Settlement
+from dispatcher.store.keys import STATUS_BLOCK
+from dispatcher.store.queue import ClaimedEntry, Letter, Move, Outcome, Settlement, Sheet
 from dispatcher.template import Template
 
+_INDEX = itemgetter(0)
 HISTORY = 10
 """Attempts a message remembers, the latest."""
 
@@ -47,6 +53,8 @@ class HeldEntry:
     outcomes: list[Outcome] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
+    accepted: list[SentRow] = field(default_factory=list)
+    accepted_us: int = 0
     noted: bool = False
     written: bool = False
     lost: bool = False
@@ -60,6 +68,20 @@ class HeldEntry:
     def unsent(self) -> int:
         """Rows that still need a slot."""
         return len(self.rows) - self.cursor - sum(1 for at in self.skip if at >= self.cursor)
+
+    def known(self) -> int:
+        """Outcomes that wait to be written."""
+        return len(self.outcomes) + len(self.accepted)
+
+    def sent(self, row: Row, now_us: int, provider_id: str | None) -> None:
+        """The provider has taken the message."""
+        if row.hop or self.claimed.ambiguous is not None:
+            attempts = row.attempts + 1
+            self.end(row, Status.SENT, now_us, provider_id=provider_id, attempts=attempts)
+            return
+        self.accepted.append((row.index, row.to, row.ref, provider_id))
+        self.accepted_us = now_us
+        self.left -= 1
 
     def end(
         self,
@@ -146,9 +168,28 @@ class HeldEntry:
             self.outcomes,
             self.moves,
             self.counters,
+            self._sheets(),
         )
-        self.outcomes, self.moves, self.counters, self.noted = [], [], {}, False
+        self.outcomes, self.moves, self.counters, self.accepted = [], [], {}, []
+        self.noted = False
         return taken
+
+    def _sheets(self) -> list[Sheet]:
+        at_ms, lane, rows = self.accepted_us // 1000, self.lane, sorted(self.accepted, key=_INDEX)
+        sheets, start = [], 0
+        while start < len(rows):
+            first = rows[start][0]
+            ends = bisect_left(rows, first - first % STATUS_BLOCK + STATUS_BLOCK, start, key=_INDEX)
+            sheets.append(
+                Sheet(
+                    first,
+                    rows[ends - 1][0],
+                    ends - start,
+                    encode_sheet(at_ms, lane, rows[start:ends]),
+                )
+            )
+            start = ends
+        return sheets
 
     def _move(self, rows: Sequence[Row], due_us: int, lane: str) -> None:
         body = encode_body(self.envelope, rows)

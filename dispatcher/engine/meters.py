@@ -18,6 +18,8 @@ _MOVED = (Status.QUEUED, Status.SCHEDULED)
 def count_settled(entry: HeldEntry, settlement: Settlement) -> None:
     """Count what a settle call has written for one entry."""
     found = Counter(o.status.word for o in settlement.outcomes if o.status not in _MOVED)
+    if settlement.sheets:
+        found["sent"] += sum(sheet.messages for sheet in settlement.sheets)
     for name in ("retried", "deferred"):
         if name in settlement.counters:
             found[name] += settlement.counters[name]

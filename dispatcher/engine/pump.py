@@ -216,7 +216,7 @@ class Pump:
     async def _take_in(self, claimed: ClaimedEntry, lane: str) -> HeldEntry | None:
         entry = await self._intake.open(claimed, lane)
         self._open[claimed.field] = entry
-        if entry.outcomes or entry.moves or entry.left <= 0:
+        if entry.known() or entry.moves or entry.left <= 0:
             self._sender.note(entry)
         return entry if entry.cursor < len(entry.rows) else None
 

@@ -24,7 +24,7 @@ from dispatcher.errors import (
 )
 from dispatcher.exchange import Accepted, BatchProvider, Delivery, Provider, Result, Transport
 from dispatcher.messages import Lane, Row, Status
-from dispatcher.policy.decide import THROTTLED_WAIT, Decision, Rule, Standing, decide
+from dispatcher.policy.decide import THROTTLED_WAIT, Rule, Standing, decide
 from dispatcher.policy.recipients import Allow
 from dispatcher.settings import Config
 
@@ -36,7 +36,6 @@ DOWN_SECONDS = 0.5
 Verdict = Accepted | SendError
 
 _ENDS = {
-    "sent": Status.SENT,
     "dead": Status.DEAD,
     "suppressed": Status.SUPPRESSED,
     "expired": Status.EXPIRED,
@@ -155,9 +154,17 @@ class Sender:
             self._halve([s for s in sends if not s.entry.lost and self.admit(s.entry, s.row)])
             self.freed()
             return
+        now_us = self._clock.now_us()
         for (entry, row), verdict in zip(sends, verdicts, strict=True):
-            if not entry.lost:
-                self._count(entry, verdict)
+            if entry.lost:
+                continue
+            if isinstance(verdict, Accepted):
+                entry.sent(row, now_us, verdict.provider_id)
+                waited = now_us - entry.envelope.accepted_us
+                metrics.QUEUE_SECONDS.of(entry.class_).observe(waited / 1e6)
+                self._settler.note(entry)
+            else:
+                count_error(entry.lane, verdict.code)
                 self._apply(entry, row, verdict, row.age_ms + int(seconds * 1000))
         self.freed()
 
@@ -184,14 +191,7 @@ class Sender:
             self.hold(DOWN_SECONDS)
         self._settler.answered(self.name, failed=failed, down=down)
 
-    def _count(self, entry: HeldEntry, verdict: Verdict) -> None:
-        if isinstance(verdict, Accepted):
-            queued = self._clock.now_us() - entry.envelope.accepted_us
-            metrics.QUEUE_SECONDS.of(entry.class_).observe(queued / 1e6)
-        else:
-            count_error(entry.lane, verdict.code)
-
-    def _apply(self, entry: HeldEntry, row: Row, verdict: Verdict, age_ms: int) -> None:
+    def _apply(self, entry: HeldEntry, row: Row, error: SendError, age_ms: int) -> None:
         now_us = self._clock.now_us()
         others = self._others(entry)
         standing = Standing(
@@ -201,9 +201,16 @@ class Sender:
             self._resend(entry),
             bool(others),
         )
-        decision = decide(verdict, standing, self._rule, now_us)
+        decision = decide(error, standing, self._rule, now_us)
         if decision.kind in _ENDS:
-            self._end(entry, row, verdict, decision, now_us)
+            entry.end(
+                row,
+                _ENDS[decision.kind],
+                now_us,
+                code=decision.code or None,
+                detail=decision.detail or None,
+                attempts=decision.attempts,
+            )
         else:
             lane = entry.lane
             if decision.kind == "failover":
@@ -220,25 +227,6 @@ class Sender:
                 lane=lane,
             )
         self._settler.note(entry)
-
-    def _end(
-        self,
-        entry: HeldEntry,
-        row: Row,
-        verdict: Verdict,
-        decision: Decision,
-        now_us: int,
-    ) -> None:
-        own = verdict.provider_id if isinstance(verdict, Accepted) else None
-        entry.end(
-            row,
-            _ENDS[decision.kind],
-            now_us,
-            code=decision.code or None,
-            detail=decision.detail or None,
-            provider_id=own,
-            attempts=decision.attempts,
-        )
 
     def _others(self, entry: HeldEntry) -> Sequence[str]:
         """The providers after this one in the failover order of the entry."""

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.05
 """How long outcomes are collected before they are written."""
-CALL_OUTCOMES = 2000
+CALL_OUTCOMES = 4000
 """Outcomes in one call, about; it bounds how long the store is busy with it."""
 
 
@@ -60,7 +60,7 @@ class Settler:
 
     def backlog(self) -> int:
         """Outcomes not written yet."""
-        return self._writing + sum(len(entry.outcomes) for entry in self._noted)
+        return self._writing + sum(entry.known() for entry in self._noted)
 
     async def run(self) -> None:
         """Write until cancelled. Raises WorkerLost."""
@@ -80,17 +80,17 @@ class Settler:
         total, entries = 0, []
         while self._noted and total < CALL_OUTCOMES:
             entry = self._noted.popleft()
-            total += len(entry.outcomes)
+            total += entry.known()
             entries.append(entry)
         return entries
 
     async def _write(self, entries: list[HeldEntry]) -> None:
+        self._writing = sum(entry.known() for entry in entries)
         settlements = [entry.settlement() for entry in entries]
         throttled, self._throttled = list(self._throttled.items()), {}
         breakers = [(name, ok, failed, down) for name, (ok, failed, down) in self._breakers.items()]
         self._breakers = {}
         self._number += 1
-        self._writing = sum(len(item.outcomes) for item in settlements)
         started = monotonic()
         verdicts = await self._call(settlements, throttled, breakers)
         metrics.SETTLE_SECONDS.of().observe(monotonic() - started)

@@ -1,4 +1,5 @@
-"""What becomes of a message after a send: a pure function of the verdict and of what is known."""
+"""What becomes of a message that was not accepted: a pure function of the error and of what is
+known."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from dispatcher.errors import OutcomeUnknown, ProviderDown, SendError, Throttled
-from dispatcher.exchange import Accepted
 from dispatcher.policy.retry import backoff
 
 THROTTLED_WAIT = 1.0
@@ -15,7 +15,7 @@ THROTTLED_WAIT = 1.0
 DOWN_WAIT = 30.0
 """Seconds a message is deferred when its provider is down and no other may take it."""
 
-Kind = Literal["sent", "retry", "defer", "failover", "dead", "suppressed", "expired", "unknown"]
+Kind = Literal["retry", "defer", "failover", "dead", "suppressed", "expired", "unknown"]
 
 _OUTCOMES: dict[str, Kind] = {"dead": "dead", "suppressed": "suppressed", "unknown": "unknown"}
 
@@ -52,19 +52,17 @@ class Decision(NamedTuple):
 
 
 def decide(
-    verdict: Accepted | SendError,
+    error: SendError,
     standing: Standing,
     rule: Rule,
     now_us: int,
     random: Callable[[], float] = _random.random,
 ) -> Decision:
     """Decide by the class of the error alone (design: errors carry their consequences)."""
-    if isinstance(verdict, Accepted):
-        return Decision("sent", standing.attempts + 1)
-    decision = _after_error(verdict, standing, rule, random)
+    decision = _after_error(error, standing, rule, random)
     due_us = now_us + decision.wait * 1_000_000
     if decision.kind in ("retry", "defer") and 0 < standing.expires_us <= due_us:
-        perhaps_sent = isinstance(verdict, OutcomeUnknown)
+        perhaps_sent = isinstance(error, OutcomeUnknown)
         return decision._replace(kind="unknown" if perhaps_sent else "expired", wait=0.0)
     return decision
 

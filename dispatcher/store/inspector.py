@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import redis.asyncio as aioredis
 
-from dispatcher.messages import Record, Status, decode_record
+from dispatcher.messages import Record, Status, decode_record, decode_sheet
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
 
@@ -65,6 +65,25 @@ class Inspector:
             for index, value in zip(members, values, strict=True):
                 if value is not None:
                     known[index] = decode_record(value)
+            known |= await self._on_sheets(name, [i for i in members if i not in known])
+        return known
+
+    async def _on_sheets(self, name: str, indexes: Sequence[int]) -> dict[int, Known]:
+        """What the sheets of one status hash say of these messages."""
+        if not indexes:
+            return {}
+        fields = [
+            field
+            for field in await answering(partial(self._client.hkeys, name))
+            if _covers(field, indexes)
+        ]
+        if not fields:
+            return {}
+        wanted, known = frozenset(indexes), {}
+        for value in await answering(partial(self._client.hmget, name, fields)):
+            for index, record in decode_sheet(value) if value is not None else ():
+                if index in wanted:
+                    known[index] = (Status.SENT, 0, record)
         return known
 
     async def batch(self, batch: str) -> BatchView | None:
@@ -122,6 +141,12 @@ class Inspector:
     async def unfinished(self) -> int:
         """Messages queued, held or scheduled."""
         return int(await answering(lambda: self._client.get(self._keys.name("queued"))) or 0)
+
+
+def _covers(field: bytes, indexes: Sequence[int]) -> bool:
+    """Whether a field of a status hash is a sheet that may hold one of these messages."""
+    first, dash, last = field.partition(b"-")
+    return bool(dash) and any(int(first) <= index <= int(last) for index in indexes)
 
 
 def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:

@@ -22,7 +22,8 @@ items      hash    -                       item number -> packed {lane, class, n
                                            expires, body, a}
 counter    string  -                       last item number
 held       hash    <worker>                <queue>|<entry id> -> how many of its first rows may
-                                           have been sent; #seq -> last settle
+                                           have been sent; #seq -> number of the last settle,
+                                           and which of its entries were not the worker's
 workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),
@@ -30,7 +31,9 @@ batch      hash    <batch>                 total, left, scheduled, a count per s
                                            p:<first index> (part guard)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
-status     hash    <batch>:<index // 256>  index -> value of messages.encode_record; absent = queued
+status     hash    <batch>:<index // 1024> index -> value of messages.encode_record;
+                                           <first>-<last> -> value of messages.encode_sheet, for
+                                           messages without a field of their own; absent = queued
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
 control    string  -                       change number: what workers must look at again
@@ -41,7 +44,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-STATUS_BLOCK = 256
+STATUS_BLOCK = 1024
 """Messages per status hash."""
 
 

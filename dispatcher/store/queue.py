@@ -149,6 +149,16 @@ class Move(msgspec.Struct, frozen=True):
     ambiguous: int | None = None
 
 
+class Sheet(NamedTuple):
+    """Messages of an entry that were sent at their first attempt, all of one status block: the
+    lowest and the highest index, how many, and what `messages.encode_sheet` made of them."""
+
+    first: int
+    last: int
+    messages: int
+    value: bytes
+
+
 class Settlement(NamedTuple):
     """All that is known of one entry by now; `done` when nothing of it is left."""
 
@@ -159,6 +169,7 @@ class Settlement(NamedTuple):
     outcomes: Sequence[Outcome]
     moves: Sequence[Move]
     counters: dict[str, int]
+    sheets: Sequence[Sheet] = ()
 
 
 class Queue:
@@ -270,8 +281,6 @@ class Queue:
         )  # fmt: skip
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")
-        if reply[0] == b"repeated":
-            return [True] * len(settlements)
         return [verdict == 1 for verdict in reply[1]]
 
     async def heartbeat(self, worker: str, *, first: bool = False) -> Heartbeat:
@@ -361,10 +370,13 @@ def _settlement(item: Settlement) -> tuple[Any, ...]:
         for m in item.moves
     ]
     done = 1 if item.done else 0
-    return (item.queue, item.id, done, outcomes, moves, item.counters, item.batch)
+    sheets = [(sheet.first, sheet.last, sheet.messages) for sheet in item.sheets]
+    return (item.queue, item.id, done, outcomes, moves, item.counters, item.batch, sheets)
 
 
 def _blobs(item: Settlement) -> Iterable[bytes]:
+    for sheet in item.sheets:
+        yield sheet.value
     for outcome in item.outcomes:
         yield outcome.value
         if outcome.letter is not None:

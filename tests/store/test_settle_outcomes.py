@@ -158,7 +158,7 @@ async def test_a_newer_generation_wins_whatever_its_status(cell: Cell) -> None:
 
 
 async def test_statuses_are_kept_for_their_time(cell: Cell) -> None:
-    await cell.enqueue(600)
+    await cell.enqueue(2500)
     await cell.finish("w1", await cell.claim_entries("w1"))
     for block in range(3):
         assert 0 < await cell.client.ttl(cell.keys.status(cell.batch, block)) <= 3600

@@ -4,20 +4,26 @@
 -- KEYS[1] held of the worker
 -- ARGV 3 worker, 4 settle number, 5 status retention (s),
 --      6 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
---      moves = {{due (0 = now), lane, class, n, c, expires, a or -1}...}, counters = {name = n}, batch}...},
+--      moves = {{due (0 = now), lane, class, n, c, expires, a or -1}...}, counters = {name = n}, batch,
+--      sheets = {{first, last, n}...}}...},
 --      throttled = {{limit, us}...}, breakers = {{provider, ok, failed, down}...}},
---      7.. per entry: a value per outcome, a letter per dead one, a body per move
--- returns {'lost'} | {'repeated'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
+--      7.. per entry: a value per sheet, a value per outcome, a letter per dead one, a body per move
+-- returns {'lost'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
 --      this worker no longer owns (nothing of it was written)
 local worker = ARGV[3]
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
-if redis.call('HGET', KEYS[1], '#seq') == ARGV[4] then return { 'repeated' } end
-local plan = cmsgpack.unpack(ARGV[6])
+local plan, verdicts = cmsgpack.unpack(ARGV[6]), {}
+local last = redis.call('HGET', KEYS[1], '#seq') or ''
+if string.match(last, '^[^ ]*') == ARGV[4] then
+  for i = 1, #plan.entries do verdicts[i] = 1 end
+  for refused in string.gmatch(last, ' (%d+)') do verdicts[tonumber(refused)] = 0 end
+  return { 'settled', verdicts }
+end
 local ttl, now, blob = ARGV[5], clock(), 6
 local WORDS = { u = 'unknown', s = 'sent', f = 'undelivered', v = 'delivered', r = 'read', d = 'dead',
   e = 'expired', c = 'cancelled', x = 'suppressed' }
 local RANK = { q = 0, z = 0, u = 1, s = 2, d = 2, e = 2, c = 2, x = 2, f = 3, v = 4, r = 5 }
-local BLOCK = 256
+local BLOCK = 1024
 
 local function next_blob()
   blob = blob + 1
@@ -74,10 +80,24 @@ local function write_outcomes(batch, outcomes, values)
   end
 end
 
+-- Sheets come only from the one worker that had the entry fresh from its queue, each message once:
+-- none of them can have an outcome yet.
+local function write_sheets(batch, lane, sheets, values)
+  for i, sheet in ipairs(sheets) do
+    local status = key('status', batch .. ':' .. math.floor(sheet[1] / BLOCK))
+    redis.call('HSET', status, sheet[1] .. '-' .. sheet[2], values[i])
+    redis.call('EXPIRE', status, ttl)
+    count(key('batch', batch), 'sent', sheet[3])
+    count(key('batch', batch), 'left', -sheet[3])
+    count(key('lane', lane), 'sent', sheet[3])
+  end
+end
+
 local function settle(item)
-  local name, id, done, outcomes, moves = item[1], item[2], item[3], item[4], item[5]
-  local batch, queue = item[7], key('queue', name)
-  local values, letters, bodies = {}, {}, {}
+  local name, id, done, outcomes, moves, sheets = item[1], item[2], item[3], item[4], item[5], item[8]
+  local batch, queue, lane = item[7], key('queue', name), split_queue(name)
+  local written, values, letters, bodies = {}, {}, {}, {}
+  for i = 1, #sheets do written[i] = next_blob() end
   for i, o in ipairs(outcomes) do
     values[i] = next_blob()
     if o[4] == 1 then letters[i] = next_blob() end
@@ -87,6 +107,7 @@ local function settle(item)
     redis.call('HDEL', KEYS[1], name .. '|' .. id)
     return 0
   end
+  write_sheets(batch, lane, sheets, written)
   write_outcomes(batch, outcomes, values)
   for i, letter in pairs(letters) do
     local message = batch .. '-' .. int(outcomes[i][1])
@@ -102,7 +123,6 @@ local function settle(item)
       push(m[2], m[3], RETURNED, entry, now)
     end
   end
-  local lane = split_queue(name)
   for field, n in pairs(item[6]) do
     count(key('batch', batch), field, n)
     if field == 'retried' or field == 'deferred' then count(key('lane', lane), field, n) end
@@ -151,8 +171,11 @@ local function breaker(provider, ok, failed, down)
   end
 end
 
-local verdicts = {}
-for i, item in ipairs(plan.entries) do verdicts[i] = settle(item) end
+local number = ARGV[4]
+for i, item in ipairs(plan.entries) do
+  verdicts[i] = settle(item)
+  if verdicts[i] == 0 then number = number .. ' ' .. i end
+end
 for _, t in ipairs(plan.throttled) do throttle(t[1], t[2]) end
 for _, b in ipairs(plan.breakers) do breaker(b[1], b[2], b[3], b[4]) end
 for hash, fields in pairs(counts) do
@@ -163,5 +186,5 @@ for hash, fields in pairs(counts) do
     if field == 'left' and value <= 0 then redis.call('EXPIRE', hash, ttl) end
   end
 end
-redis.call('HSET', KEYS[1], '#seq', ARGV[4])
+redis.call('HSET', KEYS[1], '#seq', number)
 return { 'settled', verdicts }
