@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from dispatcher.errors import SendError
 from dispatcher.messages import Content, Envelope
 
 
-class HttpRequest(NamedTuple):
+class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """One HTTP request. `url` is absolute; `timeout` (seconds) runs from the first byte written
     to the last byte of the answer."""
 
@@ -25,7 +27,7 @@ class HttpRequest(NamedTuple):
     timeout: float
 
 
-class HttpAnswer(NamedTuple):
+class HttpAnswer(msgspec.Struct, frozen=True, gc=False):
     """One whole HTTP answer. Header names are lower case."""
 
     status: int
@@ -44,7 +46,7 @@ class Delivery(Enum):
     """At least one byte was written and no complete answer came back."""
 
 
-class Result(NamedTuple):
+class Result(msgspec.Struct, frozen=True, gc=False):
     """The end of one send. `answer` is set exactly when `delivery` is ANSWERED; `reason` is one
     word for the other two: "connect", "timeout", "reset", "protocol"."""
 
@@ -69,13 +71,13 @@ class Transport(Protocol):
         ...
 
 
-class Accepted(NamedTuple):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The provider has taken the message; `provider_id` is its own id, where it gave one."""
 
     provider_id: str | None = None
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One message as a provider needs it; `sender` is the literal the recipient sees.
 
     `text` is the finished text; `values` are what it was made of, in the order of

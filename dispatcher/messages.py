@@ -86,7 +86,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     on_unknown: str | None = None
 
 
-class Attempt(msgspec.Struct, array_like=True, frozen=True):
+class Attempt(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One send that reached a provider, or a deferral, as the story of a message tells it."""
 
     at_ms: int
@@ -94,7 +94,7 @@ class Attempt(msgspec.Struct, array_like=True, frozen=True):
     code: str
 
 
-class Row(msgspec.Struct, array_like=True, frozen=True):
+class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One message. `hop` counts how often it was put back (retry, deferral, return, replay): two
     records of the same message are ordered by it. `age_ms` is the time since its first attempt,
     less what it spent waiting for a limit, a suspension or a breaker."""
@@ -148,7 +148,7 @@ def _format_of(body: bytes) -> object:
         return "unreadable"
 
 
-class Record(msgspec.Struct, array_like=True, frozen=True):
+class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What is known of one message after its last settle; absent while it was never settled."""
 
     at_ms: int

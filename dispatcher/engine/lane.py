@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+
+import msgspec
 
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.messages import CLASSES, Row
@@ -41,7 +42,7 @@ class SlotRun:
         return self.first + max(0.0, self.used * self.spacing)
 
 
-class Send(NamedTuple):
+class Send(msgspec.Struct, frozen=True):
     """One message to send now."""
 
     entry: HeldEntry

@@ -131,7 +131,7 @@ class Sender:
         if len(sends) > 1:
             self._halve(sends)
             return
-        entry, row = sends[0]
+        entry, row = sends[0].entry, sends[0].row
         log.error("%s: message %d cannot be composed: %r", entry.lane, row.index, error)
         self._apply(entry, row, Permanent("unsendable", str(error)), row.age_ms)
 
@@ -155,7 +155,8 @@ class Sender:
             self.freed()
             return
         now_us = self._clock.now_us()
-        for (entry, row), verdict in zip(sends, verdicts, strict=True):
+        for send, verdict in zip(sends, verdicts, strict=True):
+            entry, row = send.entry, send.row
             if entry.lost:
                 continue
             if isinstance(verdict, Accepted):

@@ -30,6 +30,7 @@ from dispatcher.errors import (
 from dispatcher.exchange import Accepted, HttpAnswer, HttpRequest, Outgoing
 from dispatcher.messages import Content, Envelope
 from dispatcher.providers.answers import by_status, detail, json_object, retry_after
+from dispatcher.providers.form import Quoter, quote_number
 from dispatcher.settings import ProviderConfig, Secret
 
 TEXT_CHARACTERS = 1600
@@ -108,13 +109,14 @@ class Twilio:
         url, headers, timeout = self._url, self._headers, self._timeout
         tail = self._tail(envelope)
         senders: dict[str, str] = {}
+        quote = Quoter()
 
         def request(message: Outgoing) -> HttpRequest:
             sender = senders.get(message.sender)
             if sender is None:
                 key = "MessagingServiceSid" if message.sender.startswith("MG") else "From"
                 sender = senders[message.sender] = f"&{key}={quote_plus(message.sender)}"
-            form = f"To={quote_plus(message.to)}{sender}&Body={quote_plus(message.text)}"
+            form = f"To={quote_number(message.to)}{sender}&Body={quote(message.text)}"
             if tail:
                 form += tail + message.id
             return HttpRequest("POST", url, headers, form.encode("ascii"), timeout)
