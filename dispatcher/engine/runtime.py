@@ -55,18 +55,20 @@ async def write_limits(
 
 
 class Worker:
-    """Claims and sends for every provider of its configuration."""
+    """Claims and sends for every provider of its configuration. `member` becomes part of its name
+    in the store: what tells the process it lives in from all others."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, member: str = "") -> None:
         self._config = config
         self._store = store
+        self._member = member
         self._providers = create_providers(config)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain. A worker that was declared dead starts again under
         a new name."""
         while not stop.is_set():
-            life = _Life(self._config, self._store, self._providers)
+            life = _Life(self._config, self._store, self._providers, self._member)
             try:
                 await life.run(stop)
             except WorkerLost as error:
@@ -76,11 +78,14 @@ class Worker:
 class _Life:
     """A worker from its registration to its end."""
 
-    def __init__(self, config: Config, store: Store, providers: dict[str, Provider]) -> None:
+    def __init__(
+        self, config: Config, store: Store, providers: dict[str, Provider], member: str
+    ) -> None:
         self._config = config
         self._store = store
         self._queue: Queue = store.queue
-        self.name = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        parts = (socket.gethostname(), str(os.getpid()), member, secrets.token_hex(4))
+        self.name = ".".join(filter(None, parts))
         self._clock = StoreClock()
         self._heart = Heart(self._queue, self.name, config.worker.lease, self._clock)
         self._settler = Settler(self._queue, self.name, config)
