@@ -6,6 +6,7 @@ a transport moves bytes and knows no provider. Both import only this file.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
@@ -15,16 +16,30 @@ import msgspec
 from dispatcher.errors import SendError
 from dispatcher.messages import Content, Envelope
 
+if hasattr(time, "CLOCK_BOOTTIME"):
+
+    def monotonic() -> float:
+        """Seconds on a clock that also counts while the machine is suspended."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+else:
+    monotonic = time.monotonic
+
 
 class HttpRequest(msgspec.Struct, frozen=True, gc=False):
     """One HTTP request. `url` is absolute; `timeout` (seconds) runs from the first byte written
-    to the last byte of the answer."""
+    to the last byte of the answer.
+
+    `write_by`, a time of `monotonic`, bounds the wait for a connection: a request that still waits
+    then ends as NOT_SENT with the reason "deadline". One that an idle connection takes inside
+    `send` need not be looked at again: the caller has just done so.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
     timeout: float
+    write_by: float | None = None
 
 
 class HttpAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -48,7 +63,7 @@ class Delivery(Enum):
 
 class Result(msgspec.Struct, frozen=True, gc=False):
     """The end of one send. `answer` is set exactly when `delivery` is ANSWERED; `reason` is one
-    word for the other two: "connect", "timeout", "reset", "protocol"."""
+    word for the other two: "connect", "timeout", "deadline", "reset", "protocol"."""
 
     delivery: Delivery
     answer: HttpAnswer | None = None
@@ -80,16 +95,21 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One message as a provider needs it; `sender` is the literal the recipient sees.
 
-    `text` is the finished text; `values` are what it was made of, in the order of
-    `Envelope.columns`, for providers that put them into a template themselves.
+    `values` are the parameters, in the order of `Envelope.columns`; `render` makes the text of
+    them, for providers that do not put them in themselves.
     """
 
     id: str
     to: str
     sender: str
-    text: str
-    ref: str | None = None
-    values: Sequence[str | None] = ()
+    values: Sequence[str | None]
+    ref: str | None
+    render: Callable[[Sequence[str | None]], str]
+
+    @property
+    def text(self) -> str:
+        """The finished text. Raises InvalidMessage for a parameter without a value."""
+        return self.render(self.values)
 
 
 class Provider(Protocol):

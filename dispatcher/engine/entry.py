@@ -10,7 +10,7 @@ from typing import cast
 
 import msgspec
 
-from dispatcher.exchange import BatchProvider, HttpRequest, Outgoing, Provider
+from dispatcher.exchange import Accepted, BatchProvider, HttpRequest, Outgoing, Provider
 from dispatcher.messages import (
     Attempt,
     Envelope,
@@ -59,11 +59,20 @@ class HeldEntry:
     written: bool = False
     lost: bool = False
 
-    def sendable(self) -> bool:
-        """Move past rows that are settled already; whether the next row may be sent."""
+    def take(self, most: int) -> Sequence[Row]:
+        """The next messages that may be sent, at most `most`; those settled before are left out."""
+        ends = min(self.budget, len(self.rows))
+        if not self.skip:
+            start, self.cursor = self.cursor, max(self.cursor, min(self.cursor + most, ends))
+            return self.rows[start : self.cursor]
+        rows: list[Row] = []
+        while len(rows) < most and self.cursor < ends:
+            if self.cursor not in self.skip:
+                rows.append(self.rows[self.cursor])
+            self.cursor += 1
         while self.cursor in self.skip:
             self.cursor += 1
-        return self.cursor < min(self.budget, len(self.rows))
+        return rows
 
     def unsent(self) -> int:
         """Rows that still need a slot."""
@@ -73,15 +82,19 @@ class HeldEntry:
         """Outcomes that wait to be written."""
         return len(self.outcomes) + len(self.accepted)
 
-    def sent(self, row: Row, now_us: int, provider_id: str | None) -> None:
-        """The provider has taken the message."""
-        if row.hop or self.claimed.ambiguous is not None:
-            attempts = row.attempts + 1
-            self.end(row, Status.SENT, now_us, provider_id=provider_id, attempts=attempts)
+    def sent(self, rows: Sequence[Row], accepted: Sequence[Accepted], now_us: int) -> None:
+        """The provider has taken these messages."""
+        if not self.claimed.fresh:
+            for row, verdict in zip(rows, accepted, strict=True):
+                attempts, own = row.attempts + 1, verdict.provider_id
+                self.end(row, Status.SENT, now_us, provider_id=own, attempts=attempts)
             return
-        self.accepted.append((row.index, row.to, row.ref, provider_id))
+        self.accepted += [
+            (row.index, row.to, row.ref, verdict.provider_id)
+            for row, verdict in zip(rows, accepted, strict=True)
+        ]
         self.accepted_us = now_us
-        self.left -= 1
+        self.left -= len(rows)
 
     def end(
         self,
@@ -227,8 +240,7 @@ def requests(
 
     def outgoing(row: Row) -> Outgoing:
         sender = pick_sender(choices, row.to)
-        text, name = render(row.values), message_id(batch, row.index)
-        return Outgoing(name, row.to, sender, text, row.ref, row.values)
+        return Outgoing(message_id(batch, row.index), row.to, sender, row.values, row.ref, render)
 
     if provider.batch > 1:
         compose_batch = cast(BatchProvider, provider).compose_batch(envelope)

@@ -43,10 +43,15 @@ class SlotRun:
 
 
 class Send(msgspec.Struct, frozen=True):
-    """One message to send now."""
+    """Messages of one entry to send now."""
 
     entry: HeldEntry
-    row: Row
+    rows: Sequence[Row]
+
+
+def messages(request: Sequence[Send]) -> int:
+    """How many messages a request carries."""
+    return sum(len(send.rows) for send in request)
 
 
 class LaneRun:
@@ -140,42 +145,47 @@ class LaneRun:
             self._retire(self.slots.popleft())
         return None
 
-    def take(self, urgent_only: bool = False) -> Send | None:
-        """The message for the slot that `due` found, or None: then the slot stays."""
+    def ripe(self, now: float) -> int:
+        """How many slots of those that `due` found may be used by now."""
+        run = self.slots[0]
+        left = run.count - run.used
+        return left if run.spacing <= 0 else min(left, 1 + int((now - run.next_at()) / run.spacing))
+
+    def take(self, most: int, urgent_only: bool = False) -> Send | None:
+        """Messages for the slots that `due` found, at most `most` and all of one entry; None: then
+        the slots stay."""
         for class_, queue in self.entries.items():
             if urgent_only and class_ != CLASSES[0]:
                 return None
             while queue and queue[0].cursor >= len(queue[0].rows):
                 queue.popleft()
             for entry in queue:
-                if entry.sendable():
-                    row = entry.rows[entry.cursor]
-                    entry.cursor += 1
-                    return Send(entry, row)
+                if rows := entry.take(most):
+                    return Send(entry, rows)
         return None
 
-    def use_slot(self) -> None:
-        """The slot that `due` found is used, or there is nothing to use it for."""
-        self.slots[0].used += 1
-        self._credit += 1
+    def use_slots(self, count: int) -> None:
+        """Slots that `due` found are used, or there is nothing to use them for."""
+        self.slots[0].used += count
+        self._credit += count
 
     def collect(self, send: Send, now: float) -> None:
-        """A message whose slot has come joins the request under way; all of one request share an
+        """Messages whose slots have come join the request under way; all of one request share an
         envelope."""
-        last = self._requests[-1] if self._requests else None
-        if (
-            last is None
-            or len(last) >= self._batch
-            or last[0].entry.envelope != send.entry.envelope
-        ):
-            self._requests.append([send])
-            self._since = now
-        else:
-            last.append(send)
+        entry, rows = send.entry, send.rows
+        while rows:
+            last = self._requests[-1] if self._requests else None
+            room = self._batch - messages(last) if last else 0
+            if not last or room <= 0 or last[0].entry.envelope != entry.envelope:
+                last, room = [], self._batch
+                self._requests.append(last)
+                self._since = now
+            last.append(Send(entry, rows[:room]))
+            rows = rows[room:]
 
     def collected(self) -> int:
         """Messages that wait in requests under way."""
-        return sum(map(len, self._requests))
+        return sum(map(messages, self._requests))
 
     def ready(self, now: float, wait: float) -> list[Send] | None:
         """The next request that may go out now: full, followed by another, urgent, or begun `wait`
@@ -183,7 +193,7 @@ class LaneRun:
         if not self._requests or (self._whole and self._credit < self._batch):
             return None
         first = self._requests[0]
-        alone = len(self._requests) == 1 and len(first) < self._batch
+        alone = len(self._requests) == 1 and messages(first) < self._batch
         if alone and first[0].entry.class_ != CLASSES[0] and now < self._since + wait:
             return None
         self._credit = self._credit - self._batch if self._whole else 0

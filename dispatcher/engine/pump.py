@@ -33,7 +33,7 @@ GAP_SECONDS = 0.01
 """Least time between two claims that no room called for."""
 CAPACITY_MOST = 20_000
 """Messages with a slot or in flight, at most."""
-SETTLE_BACKLOG = 20_000
+SETTLE_BACKLOG = 50_000
 """Outcomes not written yet above which nothing new is claimed."""
 
 
@@ -290,13 +290,14 @@ class Pump:
             free = self._sender.free()
             if free <= 0:
                 return now + TICK_SECONDS if lane.slots[0].slack is not None else None
-            send = lane.take(urgent_only=free <= self._sender.reserve)
+            ripe = min(lane.ripe(now), self._sender.batch)
+            send = lane.take(ripe, urgent_only=free <= self._sender.reserve)
             if send is None:
                 if free <= self._sender.reserve:
                     return now + TICK_SECONDS if lane.slots[0].slack is not None else None
-                lane.use_slot()
-            elif self._sender.admit(send.entry, send.row):
-                lane.use_slot()
+                lane.use_slots(ripe)
+            elif (send := self._sender.admit(send)) is not None:
+                lane.use_slots(len(send.rows))
                 self._collect(lane, send, now)
         if self._sender.batch == 1:
             return at

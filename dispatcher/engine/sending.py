@@ -11,7 +11,7 @@ from typing import cast
 from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
-from dispatcher.engine.lane import Send
+from dispatcher.engine.lane import Send, messages
 from dispatcher.engine.meters import count_error
 from dispatcher.engine.settler import Settler
 from dispatcher.errors import (
@@ -92,32 +92,35 @@ class Sender:
         """Have what is known of an entry written."""
         self._settler.note(entry)
 
-    def admit(self, entry: HeldEntry, row: Row) -> bool:
-        """Whether a message may still go out. False: it got its outcome here, and its slot may
-        serve another."""
+    def admit(self, send: Send) -> Send | None:
+        """What of these messages may still go out. The others got their outcome here, and their
+        slots may serve others."""
+        entry, rows = send.entry, send.rows
         expires = entry.envelope.expires_us
-        if expires and self._clock.now_us() >= expires:
-            entry.end(row, Status.EXPIRED, self._clock.now_us())
-        elif not self._allow.permits(row.to):
-            now_us = self._clock.now_us()
-            entry.end(row, Status.SUPPRESSED, now_us, code="not_allowed", detail="[safety] allow")
-        else:
-            return True
-        self._settler.note(entry)
-        return False
+        if expires and (now_us := self._clock.now_us()) >= expires:
+            for row in rows:
+                entry.end(row, Status.EXPIRED, now_us)
+            self._settler.note(entry)
+            return None
+        if not self._allow.everybody:
+            rows = [row for row in rows if self._permit(entry, row)]
+            return Send(entry, rows) if rows else None
+        return send
 
     def send(self, sends: Sequence[Send]) -> None:
         """Put messages that share an envelope on the wire, in one request."""
+        first = sends[0]
+        rows = first.rows if len(sends) == 1 else [row for send in sends for row in send.rows]
         try:
-            request = sends[0].entry.request([send.row for send in sends])
+            request = first.entry.request(rows)
         except Exception as error:
             # A message that cannot be put into a request must not stop the others of its lane.
             self._uncomposable(sends, error)
             return
         self.inflight += 1
-        self.messages += len(sends)
+        self.messages += len(rows)
         self._quiet.clear()
-        self._transport.send(request, partial(self._done, sends, monotonic()))
+        self._transport.send(request, partial(self._done, sends, len(rows), monotonic()))
 
     async def quiet(self) -> None:
         """Wait until nothing is in flight; request time-outs bound it."""
@@ -127,47 +130,69 @@ class Sender:
         """A message that another worker may have sent."""
         self._apply(entry, row, error, row.age_ms)
 
+    def _permit(self, entry: HeldEntry, row: Row) -> bool:
+        if self._allow.permits(row.to):
+            return True
+        now_us = self._clock.now_us()
+        entry.end(row, Status.SUPPRESSED, now_us, code="not_allowed", detail="[safety] allow")
+        self._settler.note(entry)
+        return False
+
     def _uncomposable(self, sends: Sequence[Send], error: Exception) -> None:
-        if len(sends) > 1:
+        if messages(sends) > 1:
             self._halve(sends)
             return
-        entry, row = sends[0].entry, sends[0].row
+        entry, row = sends[0].entry, sends[0].rows[0]
         log.error("%s: message %d cannot be composed: %r", entry.lane, row.index, error)
         self._apply(entry, row, Permanent("unsendable", str(error)), row.age_ms)
 
     def _halve(self, sends: Sequence[Send]) -> None:
         """Two requests instead of one that is too large or holds a message nobody can compose."""
-        middle = (len(sends) + 1) // 2
-        for part in (sends[:middle], sends[middle:]):
+        single = [Send(send.entry, (row,)) for send in sends for row in send.rows]
+        middle = (len(single) + 1) // 2
+        for part in (single[:middle], single[middle:]):
             if part:
                 self.send(part)
 
-    def _done(self, sends: Sequence[Send], started: float, result: Result) -> None:
+    def _done(self, sends: Sequence[Send], count: int, started: float, result: Result) -> None:
         self.inflight -= 1
-        self.messages -= len(sends)
+        self.messages -= count
         if not self.inflight:
             self._quiet.set()
         seconds = monotonic() - started
-        verdicts = self._verdicts(result, len(sends))
+        verdicts = self._verdicts(result, count)
         self._learn(verdicts[0], seconds)
-        if len(sends) > 1 and all(isinstance(verdict, Unsent) for verdict in verdicts):
-            self._halve([s for s in sends if not s.entry.lost and self.admit(s.entry, s.row)])
-            self.freed()
-            return
-        now_us = self._clock.now_us()
-        for send, verdict in zip(sends, verdicts, strict=True):
-            entry, row = send.entry, send.row
-            if entry.lost:
-                continue
-            if isinstance(verdict, Accepted):
-                entry.sent(row, now_us, verdict.provider_id)
-                waited = now_us - entry.envelope.accepted_us
-                metrics.QUEUE_SECONDS.of(entry.class_).observe(waited / 1e6)
-                self._settler.note(entry)
-            else:
-                count_error(entry.lane, verdict.code)
-                self._apply(entry, row, verdict, row.age_ms + int(seconds * 1000))
+        if count > 1 and all(isinstance(verdict, Unsent) for verdict in verdicts):
+            again = [self.admit(send) for send in sends if not send.entry.lost]
+            self._halve([send for send in again if send is not None])
+        else:
+            now_us, at = self._clock.now_us(), 0
+            for send in sends:
+                ends = at + len(send.rows)
+                if not send.entry.lost:
+                    self._conclude(send, verdicts[at:ends], now_us, int(seconds * 1000))
+                at = ends
         self.freed()
+
+    def _conclude(self, send: Send, verdicts: Sequence[Verdict], now_us: int, age_ms: int) -> None:
+        """Messages of one entry get what the provider says of them."""
+        entry, rows = send.entry, send.rows
+        accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
+        if len(accepted) < len(rows):
+            for row, verdict in zip(rows, verdicts, strict=True):
+                if not isinstance(verdict, Accepted):
+                    count_error(entry.lane, verdict.code)
+                    self._apply(entry, row, verdict, row.age_ms + age_ms)
+            rows = [
+                row
+                for row, verdict in zip(rows, verdicts, strict=True)
+                if isinstance(verdict, Accepted)
+            ]
+        if rows:
+            entry.sent(rows, accepted, now_us)
+            waited = now_us - entry.envelope.accepted_us
+            metrics.QUEUE_SECONDS.of(entry.class_).observe(waited / 1e6, len(rows))
+            self._settler.note(entry)
 
     def _verdicts(self, result: Result, count: int) -> Sequence[Verdict]:
         if result.delivery is Delivery.NOT_SENT:

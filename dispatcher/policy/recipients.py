@@ -117,6 +117,11 @@ class Allow:
         alternatives = (".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns)
         self._any_of = re.compile("|".join(alternatives), re.DOTALL) if patterns else None
 
+    @property
+    def everybody(self) -> bool:
+        """There is no pattern."""
+        return self._any_of is None
+
     def permits(self, to: str) -> bool:
         """Whether the normalised recipient `to` may be sent to."""
         return self._any_of is None or self._any_of.fullmatch(to) is not None

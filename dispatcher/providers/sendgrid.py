@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -123,21 +123,20 @@ class SendGrid:
         SendGrid wants all of them in one domain.
 
         Raises InvalidMessage ("missing_parameter"), as does the result."""
-        shared, personalize = _prepare(envelope)
+        shared, fill = _prepare(envelope)
         encode = msgspec.json.encode
 
         def request(messages: Sequence[Outgoing]) -> HttpRequest:
             sender = messages[0].sender
-            personalizations = []
-            for message in messages:
-                personalization = {
-                    "to": [{"email": message.to}],
-                    "custom_args": _custom_args(message),
-                    **personalize(message),
-                }
-                if message.sender != sender:
-                    personalization["from"] = _address(message.sender)
-                personalizations.append(personalization)
+            personalizations = [
+                _Personalization(
+                    (_Address(message.to),),
+                    _Arguments(message.id, message.ref),
+                    *fill(message.values),
+                    None if message.sender == sender else _address(message.sender),
+                )
+                for message in messages
+            ]
             body = {"personalizations": personalizations, "from": _address(sender), **shared}
             return HttpRequest("POST", self._url, self._headers, encode(body), self._timeout)
 
@@ -151,15 +150,42 @@ class SendGrid:
         return [_verdict(answer, count)] * count
 
 
+class _Address(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    email: str
+    name: str | None = None
+
+
+class _Arguments(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What comes back with every event of a message."""
+
+    message_id: str
+    ref: str | None = None
+
+
+class _Personalization(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    to: tuple[_Address]
+    custom_args: _Arguments
+    substitutions: Mapping[str, str] | None = None
+    dynamic_template_data: Mapping[str, str] | None = None
+    from_: _Address | None = msgspec.field(default=None, name="from")
+
+
+class _Tag(NamedTuple):
+    """What stands in a text in the place of a parameter: the name and the column of that, and what
+    makes its values fit for the text."""
+
+    tag: str
+    name: str
+    column: int
+    write: Callable[[str], str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text that is sent once, with a tag in the place of every parameter. `write` makes a value
-    fit for it."""
+    """A text that is sent once, with a tag in the place of every parameter."""
 
     tagged: str
-    places: Mapping[str, int]
-    names: tuple[str, ...]
-    write: Callable[[str], str]
+    tags: Sequence[_Tag]
 
     @classmethod
     def prepare(
@@ -171,23 +197,20 @@ class _Text:
         for name in template.names:
             if name not in columns:
                 raise _missing(name)
-        tags = [f"-{mark}{number}-" for number in range(len(template.names))]
-        places = {tag: columns.index(name) for tag, name in zip(tags, template.names, strict=True)}
-        return cls(template.bind(template.names)(tags), places, template.names, write)
-
-    def fill(self, values: Sequence[str | None], found: dict[str, str]) -> None:
-        """Add what the tags stand for in one message."""
-        for number, (tag, place) in enumerate(self.places.items()):
-            value = values[place]
-            if value is None:
-                raise _missing(self.names[number])
-            found[tag] = self.write(value)
+        tags = [
+            _Tag(f"-{mark}{number}-", name, columns.index(name), write)
+            for number, name in enumerate(template.names)
+        ]
+        return cls(template.bind(template.names)([tag.tag for tag in tags]), tags)
 
 
-_Personalize = Callable[[Outgoing], Mapping[str, Any]]
+_Values = Sequence[str | None]
+_Filled = tuple[Mapping[str, str] | None, Mapping[str, str] | None]
+_Fill = Callable[[_Values], _Filled]
+"""Substitutions and template data of one message."""
 
 
-def _prepare(envelope: Envelope) -> tuple[dict[str, Any], _Personalize]:
+def _prepare(envelope: Envelope) -> tuple[dict[str, Any], _Fill]:
     """What all messages share, and what makes the rest of a personalization."""
     content = envelope.content
     shared: dict[str, Any] = {}
@@ -203,7 +226,7 @@ def _prepare(envelope: Envelope) -> tuple[dict[str, Any], _Personalize]:
     shared["content"] = [
         {"type": kind, "value": text.tagged} for kind, text in texts.items() if kind != "subject"
     ]
-    return shared, _substitutions(list(texts.values()))
+    return shared, _substitutions([tag for text in texts.values() for tag in text.tags])
 
 
 def _texts(envelope: Envelope) -> dict[str, _Text]:
@@ -218,41 +241,34 @@ def _texts(envelope: Envelope) -> dict[str, _Text]:
     return texts
 
 
-def _substitutions(texts: Sequence[_Text]) -> _Personalize:
-    texts = [text for text in texts if text.places]
+def _substitutions(tags: Sequence[_Tag]) -> _Fill:
+    places = [(tag.tag, tag.column, tag.write) for tag in tags]
 
-    def personalize(message: Outgoing) -> Mapping[str, Any]:
-        found: dict[str, str] = {}
-        for text in texts:
-            text.fill(message.values, found)
-        return {"substitutions": found} if found else {}
+    def fill(values: _Values) -> _Filled:
+        if None in values:
+            for tag in tags:
+                if values[tag.column] is None:
+                    raise _missing(tag.name)
+        found = {tag: write(values[column] or "") for tag, column, write in places}
+        return found or None, None
 
-    return personalize
-
-
-def _data(columns: Sequence[str]) -> _Personalize:
-    def personalize(message: Outgoing) -> Mapping[str, Any]:
-        pairs = zip(columns, message.values, strict=True)
-        return {"dynamic_template_data": {k: value for k, value in pairs if value is not None}}
-
-    return personalize
+    return fill
 
 
-def _custom_args(message: Outgoing) -> dict[str, str]:
-    """What comes back with every event of this message."""
-    known = {"message_id": message.id}
-    if message.ref is not None:
-        known["ref"] = message.ref
-    return known
+def _data(columns: Sequence[str]) -> _Fill:
+    def fill(values: _Values) -> _Filled:
+        pairs = zip(columns, values, strict=True)
+        return None, {name: value for name, value in pairs if value is not None}
+
+    return fill
 
 
-def _address(text: str) -> dict[str, str]:
+def _address(text: str) -> _Address:
     """`a@b` or `Name <a@b>`."""
     found = _ADDRESS.fullmatch(text)
     if found is None:
-        return {"email": text.strip()}
-    name, email = found["name"], found["email"].strip()
-    return {"email": email, "name": name} if name else {"email": email}
+        return _Address(text.strip())
+    return _Address(found["email"].strip(), found["name"] or None)
 
 
 def _one_line(value: str) -> str:

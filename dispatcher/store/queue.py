@@ -18,6 +18,9 @@ from dispatcher.messages import Attempt, Status
 from dispatcher.store.keys import Keys
 from dispatcher.store.scripts import Script
 
+RETURNED = "~"
+"""In the place of the tenant: the queue of messages that were put back."""
+
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -75,6 +78,11 @@ class ClaimedEntry(msgspec.Struct, frozen=True):
     def field(self) -> str:
         """Its name in `held`."""
         return f"{self.queue}|{self.id}"
+
+    @property
+    def fresh(self) -> bool:
+        """None of its messages was put back: they never had an outcome."""
+        return not self.queue.endswith(f":{RETURNED}")
 
 
 class Grant(msgspec.Struct, frozen=True):

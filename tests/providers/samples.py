@@ -37,7 +37,9 @@ def envelope(
 
 def outgoing(number: int = 0, **changes: Any) -> Outgoing:
     usual: dict[str, Any] = {"to": "+4915111111111", "sender": "+4915550006", "text": "Hi"}
-    return Outgoing(f"{BATCH}-{number}", **{**usual, **changes})
+    given = {"values": (), "ref": None, **usual, **changes}
+    text = given.pop("text")
+    return Outgoing(f"{BATCH}-{number}", render=lambda _: text, **given)
 
 
 def answer(status: int, body: Any = None, **headers: str) -> HttpAnswer:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.engine.entry import HeldEntry
+from dispatcher.exchange import Accepted
 from dispatcher.messages import Content, Envelope, Row, Status, decode_sheet
 from dispatcher.store.keys import STATUS_BLOCK
 from dispatcher.store.queue import ClaimedEntry, Settlement
@@ -22,7 +23,7 @@ async def test_what_was_sent_is_counted_and_can_be_read_one_by_one(cell: Cell) -
     claimed = (await cell.claim_entries("w1"))[0]
     entry = held(claimed, rows_of(claimed))
     for row in reversed(entry.rows):
-        entry.sent(row, 7_000_000, f"SM{row.index}")
+        entry.sent([row], [Accepted(f"SM{row.index}")], 7_000_000)
     await cell.settle("w1", entry.settlement())
     counts = await cell.counts()
     assert (counts["sent"], counts["left"]) == (40, 0)
@@ -40,8 +41,8 @@ async def test_a_field_of_its_own_says_more_than_the_sheet(cell: Cell) -> None:
     await cell.enqueue(3)
     claimed = (await cell.claim_entries("w1"))[0]
     entry = held(claimed, rows_of(claimed))
-    entry.sent(entry.rows[0], 1, None)
-    entry.sent(entry.rows[2], 1, None)
+    entry.sent([entry.rows[0]], [Accepted()], 1)
+    entry.sent([entry.rows[2]], [Accepted()], 1)
     await cell.settle("w1", entry.settlement())
     known = [outcome(entry.rows[1], Status.DEAD), outcome(entry.rows[2], Status.DELIVERED)]
     rest = Settlement(claimed.queue, claimed.id, cell.batch, True, known, [], {})
@@ -55,7 +56,7 @@ async def test_a_sheet_of_an_entry_that_went_to_another_worker_is_not_written(ce
     claimed = (await cell.claim_entries("w1"))[0]
     entry = held(claimed, rows_of(claimed))
     for row in entry.rows:
-        entry.sent(row, 1, None)
+        entry.sent([row], [Accepted()], 1)
     await cell.worker("w2")
     number = 1
     taken = entry.settlement()
@@ -70,7 +71,7 @@ def test_sheets_hold_every_message_once_and_keep_to_their_block(indexes: list[in
     rows = [Row(index, f"+49{index:09d}", ref=f"r{index}") for index in indexes]
     entry = held(claimed, rows)
     for row in rows:
-        entry.sent(row, 5_000, f"id{row.index}")
+        entry.sent([row], [Accepted(f"id{row.index}")], 5_000)
     found = {}
     sheets = entry.settlement().sheets
     for sheet in sheets:
@@ -87,11 +88,10 @@ def test_sheets_hold_every_message_once_and_keep_to_their_block(indexes: list[in
 
 
 def test_a_message_that_was_put_back_gets_a_field_of_its_own() -> None:
-    claimed = ClaimedEntry("q", "1-0", 2, "", 2, 1, "B", 0, b"", None, 0)
-    entry = held(claimed, [Row(0, "+4911111111"), Row(1, "+4922222222", hop=2, attempts=1)])
-    for row in entry.rows:
-        entry.sent(row, 5_000, None)
+    claimed = ClaimedEntry(f"{LANE}:bulk:~", "1-0", 1, "", 1, 1, "B", 0, b"", None, 0)
+    entry = held(claimed, [Row(1, "+4922222222", hop=2, attempts=1)])
+    entry.sent(entry.rows, [Accepted("SM1")], 5_000)
     settled = entry.settlement()
-    assert [sheet.messages for sheet in settled.sheets] == [1]
+    assert not settled.sheets
     (own,) = settled.outcomes
     assert (own.index, own.hop, own.status) == (1, 2, Status.SENT)
