@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,6 +26,24 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(coroutine)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(coroutine)
+
+
+async def run_all(calls: Iterable[Coroutine[Any, Any, None]], most: int) -> None:
+    """Run `calls` in their order, at most `most` at a time; the next one is asked for only when
+    there is room. The first error, also of the iteration itself, ends those under way."""
+    under_way: set[asyncio.Task[None]] = set()
+    try:
+        for call in calls:
+            under_way.add(asyncio.create_task(call))
+            if len(under_way) >= most:
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        await asyncio.gather(*under_way)
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 def stop_on_signals(on_reload: Callable[[], None] | None = None) -> asyncio.Event:

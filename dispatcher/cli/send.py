@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
@@ -22,7 +21,7 @@ from dispatcher.cli.options import State, config_option, json_option, load_confi
 from dispatcher.cli.progress import Progress
 from dispatcher.cli.records import Item, Records, open_records
 from dispatcher.cli.rejects import Rejects
-from dispatcher.cli.running import run
+from dispatcher.cli.running import run, run_all
 from dispatcher.cli.worker import require_providers
 from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Rejected, Submission
 from dispatcher.engine.runtime import create_providers, write_limits
@@ -126,7 +125,7 @@ def _options(config: Config, given: dict[str, Any]) -> Options:
         raise UsageError("--ttl must be above 0")
     content = Content(
         text=given["text"], template=given["template"], subject=given["subject"],
-        html=_html(given["html"]), media=given["media"], reply_to=given["reply_to"],
+        html=send_api.html(given["html"]), media=given["media"], reply_to=given["reply_to"],
         headers=send_api.headers(given["headers"]),
     )  # fmt: skip
     submission = Submission(
@@ -146,17 +145,6 @@ def _parsed(option: str, text: str | None, parse: Any) -> Any:
         return parse(text)
     except ValueError as error:
         raise UsageError(f"{option} {error}") from None
-
-
-def _html(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"--html {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--html {path} is not UTF-8") from None
 
 
 def _source(path: str) -> BinaryIO:
@@ -243,21 +231,7 @@ class _Run:
     async def _enqueue_all(self, opened: OpenBatch, store: Store, parts: Iterator[Part]) -> None:
         """A few parts at a time; one from a pipe, whose next record may be long in coming."""
         most = PARTS_UNDER_WAY if self._regular else 1
-        under_way: set[asyncio.Task[None]] = set()
-        try:
-            for part in parts:
-                under_way.add(asyncio.create_task(self._enqueue(opened, store, part)))
-                if len(under_way) >= most:
-                    done, under_way = await asyncio.wait(
-                        under_way, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    for task in done:
-                        task.result()
-            await asyncio.gather(*under_way)
-        finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+        await run_all((self._enqueue(opened, store, part) for part in parts), most)
 
     async def _enqueue(self, opened: OpenBatch, store: Store, part: Part) -> None:
         answer = await opened.enqueue_patiently(store.queue, part, PATIENCE, self._progress.waiting)

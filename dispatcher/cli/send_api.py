@@ -31,7 +31,7 @@ from dispatcher.bodies import (
 from dispatcher.cli.progress import Progress
 from dispatcher.cli.records import Item, open_records
 from dispatcher.cli.rejects import Rejects
-from dispatcher.cli.running import run
+from dispatcher.cli.running import run, run_all
 from dispatcher.client import ApiError, Client
 from dispatcher.engine.ingest import Recipient, Rejected
 from dispatcher.errors import DispatcherError, InvalidMessage, UsageError
@@ -136,21 +136,7 @@ class ApiSend:
                 return
             await self._submit(chunk)
         announce(self._outcome.batch)
-        under_way: set[asyncio.Task[None]] = set()
-        try:
-            for chunk in chunks:
-                under_way.add(asyncio.create_task(self._submit(chunk)))
-                if len(under_way) >= CALLS_UNDER_WAY:
-                    done, under_way = await asyncio.wait(
-                        under_way, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    for task in done:
-                        task.result()
-            await asyncio.gather(*under_way)
-        finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+        await run_all((self._submit(chunk) for chunk in chunks), CALLS_UNDER_WAY)
 
     def _chunks(self) -> Iterator[_Chunk]:
         """Cut by number and size alone, so that a resumed file is cut as it was the first time."""
@@ -257,10 +243,9 @@ def send(given: Mapping[str, Any], source: BinaryIO) -> int:
 
 def _wanted(given: Mapping[str, Any]) -> NewMessages:
     template = TemplateName(given["template"]) if given["template"] else None
-    html = Path(given["html"]).read_text("utf-8") if given["html"] else None
     content = NewContent(
-        given["text"], template, given["subject"], html, given["media"], given["reply_to"],
-        headers(given["headers"]),
+        given["text"], template, given["subject"], html(given["html"]), given["media"],
+        given["reply_to"], headers(given["headers"]),
     )  # fmt: skip
     return NewMessages(
         channel=given["channel"],
@@ -272,6 +257,18 @@ def _wanted(given: Mapping[str, Any]) -> NewMessages:
         send_at=given["at"],
         batch=given["resume"],
     )
+
+
+def html(path: str | None) -> str | None:
+    """What the file of `--html` holds. Raises UsageError."""
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"--html {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--html {path} is not UTF-8") from None
 
 
 def headers(given: Sequence[str]) -> dict[str, str]:

@@ -12,15 +12,16 @@ import msgspec
 from dispatcher.errors import ConfigError
 from dispatcher.simulator.limit import Bucket
 from dispatcher.simulator.provider import AccountSettings, Provider, Submission
+from dispatcher.simulator.settings import AnyAccount
 from dispatcher.simulator.wire import Request
 
 
 class Account:
     """One account and its live state. `label` is `KIND/NAME`."""
 
-    def __init__(self, settings: AccountSettings, rng: random.Random) -> None:
+    def __init__(self, settings: AnyAccount, rng: random.Random) -> None:
         self._rng = rng
-        self.settings = settings
+        self.settings: AnyAccount = settings
         self.provider: Provider[Any] = settings.build()
         self.label = f"{self.provider.kind}/{settings.name}"
         self.in_flight = 0

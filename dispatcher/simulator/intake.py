@@ -40,7 +40,8 @@ class Intake:
                 raise refusal
             reply = self._accept(account, submissions, arrived)
         except Refused as refused:
-            self.note_refused(account.label, submissions, refused.code, arrived)
+            about = refused.about or submissions
+            self.note_refused(account.label, about, refused.code, arrived)
             reply = account.provider.refusal(refused)
         self._answer(account, exchange, reply, strike)
 

@@ -10,7 +10,7 @@ import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,7 +28,8 @@ class Refused(Exception):
     """A request, or one message of it, that the provider does not accept.
 
     `status` is the HTTP status, `code` the provider's own code, `retry_after` seconds. `body`
-    replaces the provider's error document (what a load balancer in front of it would say).
+    replaces the provider's error document (what a load balancer in front of it would say). `about`
+    are the messages at fault, where a request is refused for some of them.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Refused(Exception):
         detail: str,
         retry_after: float | None = None,
         body: str | None = None,
+        about: Sequence[Submission] = (),
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -45,6 +47,7 @@ class Refused(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.body = body
+        self.about = about
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +80,8 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AccountSettings(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 ):
-    """One account at one provider.
+    """What the settings of every account hold. Those of one provider add `name`, what the account
+    is called there, and `build`, which makes the provider that answers for it.
 
     `rate` is messages per second (None: no limit) and `burst` how many may come at once (None: a
     tenth of a second's worth, at least 1). `concurrency` bounds the requests being answered. A
@@ -97,15 +101,6 @@ class AccountSettings(
             raise ValueError("burst is a number of messages, 1 or more")
         if self.concurrency is not None and self.concurrency < 1:
             raise ValueError("concurrency is a number of requests, 1 or more")
-
-    @property
-    def name(self) -> str:
-        """What the account is called at its provider."""
-        raise NotImplementedError
-
-    def build(self) -> Provider[Any]:
-        """The provider that answers for this account."""
-        raise NotImplementedError
 
 
 class Submission(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
@@ -16,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from dispatcher.simulator.mail import Fault, Mail, Personalization, check_mail, check_shape
+from dispatcher.simulator.mail import Address, Fault, Mail, Personalization, check_mail, check_shape
 from dispatcher.simulator.provider import (
     AccountSettings,
     Outcome,
@@ -42,6 +43,8 @@ _DETAILS = {
     500: "an unexpected error occurred",
     503: "the service is not available",
 }
+_PLACE = re.compile(r"personalizations\.(\d+)(?:\.(to|cc|bcc)\.(\d+))?")
+"""Where the fields of one e-mail stand, and which of its addresses."""
 _HELP = "https://sendgrid.com/docs/API_Reference/Web_API_v3/Mail/errors.html"
 
 
@@ -75,10 +78,10 @@ class SendGridAccount(AccountSettings, frozen=True, kw_only=True, tag="sendgrid"
 
 
 class Invalid(Refused):
-    """A refusal that names fields."""
+    """A refusal that names fields, and the messages they are in."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__(400, "400", faults[0].message)
+    def __init__(self, faults: Sequence[Fault], about: Sequence[Submission] = ()) -> None:
+        super().__init__(400, "400", faults[0].message, about=about)
         self.faults = faults
 
 
@@ -131,8 +134,8 @@ class SendGrid(Provider[SendGridAccount]):
             raise refuse(413)
         mail = _read_mail(request.body)
         if faults := check_mail(mail, self.settings.rejects):
-            raise Invalid(faults)
-        return [_submission(mail, one) for one in mail.personalizations]
+            raise Invalid(faults, _at_fault(mail, faults))
+        return [_submission(mail, one, one.to[0].email) for one in mail.personalizations]
 
     def accept(
         self, submissions: Sequence[Submission], concurrency: int
@@ -195,10 +198,24 @@ def _read_mail(body: bytes) -> Mail:
     return msgspec.convert(document, Mail)
 
 
-def _submission(mail: Mail, one: Personalization) -> Submission:
+def _submission(mail: Mail, one: Personalization, to: str) -> Submission:
     sender = one.sender or mail.sender
     own = one.custom_args.get("message_id", "")
-    return Submission(one.to[0].email, sender.email, _text(mail, one), message=own)
+    return Submission(to, sender.email, _text(mail, one), message=own)
+
+
+def _at_fault(mail: Mail, faults: Sequence[Fault]) -> Sequence[Submission]:
+    """The e-mails that are named, once for every address that is. One whose addresses are good is
+    there under its first."""
+    places = filter(None, (_PLACE.match(fault.field or "") for fault in faults))
+    named = {(int(one[1]), one[2] or "to", int(one[3] or 0)): None for one in places}
+    return [_addressed(mail, *place) for place in named]
+
+
+def _addressed(mail: Mail, number: int, kind: str, place: int) -> Submission:
+    one = mail.personalizations[number]
+    addresses: Sequence[Address] = getattr(one, kind)
+    return _submission(mail, one, addresses[place].email if addresses else "")
 
 
 def _text(mail: Mail, one: Personalization) -> str:

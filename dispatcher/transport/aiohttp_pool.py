@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from functools import partial
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from dispatcher.exchange import Delivery, Done, HttpAnswer, HttpRequest, Result
+from dispatcher.exchange import Delivery, Done, HttpAnswer, HttpRequest, Result, monotonic
 from dispatcher.transport.request import header_line
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class AiohttpTransport:
 
     def send(self, request: HttpRequest, done: Done) -> None:
         """See `Transport.send`."""
-        mark = _Mark()
+        mark = _Mark(math.inf if request.write_by is None else request.write_by)
         task = asyncio.get_running_loop().create_task(self._send(request, mark))
         self._sends.add(task)
         task.add_done_callback(partial(self._ended, done, mark))
@@ -88,10 +89,15 @@ class AiohttpTransport:
     async def _send(self, request: HttpRequest, mark: _Mark) -> Result:
         if self._session.closed:
             return _failed(mark, "reset")
+        left = mark.write_by - monotonic()
         try:
-            answer = await self._exchange(request, mark)
+            if left <= 0:
+                raise _Late
+            answer = await self._exchange(request, mark, min(left, self._connect_seconds))
+        except _Late:
+            return _failed(mark, "deadline")
         except aiohttp.ConnectionTimeoutError:
-            return _failed(mark, "connect")
+            return _failed(mark, "deadline" if left < self._connect_seconds else "connect")
         except TimeoutError:
             return _failed(mark, "timeout")
         except aiohttp.ClientConnectionResetError:
@@ -103,12 +109,14 @@ class AiohttpTransport:
             return _failed(mark, "protocol")
         return Result(Delivery.ANSWERED, answer)
 
-    async def _exchange(self, request: HttpRequest, mark: _Mark) -> HttpAnswer:
+    async def _exchange(
+        self, request: HttpRequest, mark: _Mark, connect_seconds: float
+    ) -> HttpAnswer:
         # aiohttp would notice only after it has reported the headers as sent.
         for name, value in request.headers.items():
             header_line(name, value)
         proxy = self._proxy(request.url)
-        timeout = aiohttp.ClientTimeout(total=request.timeout, connect=self._connect_seconds)
+        timeout = aiohttp.ClientTimeout(total=request.timeout, connect=connect_seconds)
         async with self._session.request(
             request.method,
             request.url,
@@ -157,12 +165,17 @@ def _proxy_of(scheme: str, netloc: str) -> _Proxy | None:
 
 
 class _Mark:
-    """Notes that the first byte of a request has gone out."""
+    """Notes that the first byte of a request has gone out; after `write_by` none may."""
 
-    __slots__ = ("written",)
+    __slots__ = ("write_by", "written")
 
-    def __init__(self) -> None:
+    def __init__(self, write_by: float) -> None:
+        self.write_by = write_by
         self.written = False
+
+
+class _Late(Exception):
+    """The time to write a request is over."""
 
 
 def _trusting(ca_file: str) -> ssl.SSLContext:
@@ -195,4 +208,7 @@ async def _mark_written(
     context: SimpleNamespace,
     params: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
-    context.trace_request_ctx.written = True
+    mark: _Mark = context.trace_request_ctx
+    if mark.write_by <= monotonic():
+        raise _Late
+    mark.written = True

@@ -53,7 +53,7 @@ class LeanTransport:
         if self._closed:
             self._refuse(done, "reset")
             return
-        pool.send(wire, request.timeout, done)
+        pool.send(wire, request.timeout, done, request.write_by)
 
     async def close(self) -> None:
         """See `Transport.close`."""

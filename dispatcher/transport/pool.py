@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from typing import NamedTuple
 
-from dispatcher.exchange import Delivery, Done, Result
+from dispatcher.exchange import Delivery, Done, Result, monotonic
 from dispatcher.transport.connection import Connection, call
 from dispatcher.transport.request import Origin
 from dispatcher.transport.resolver import Addresses
@@ -38,6 +39,7 @@ class _Waiting(NamedTuple):
     wire: bytes
     timeout: float
     expires: float
+    write_by: float
     done: Done
 
 
@@ -77,9 +79,9 @@ class Pool:
             f"{len(self._connects)} connecting, {len(self._waiting)} waiting>"
         )
 
-    def send(self, wire: bytes, timeout: float, done: Done) -> None:
+    def send(self, wire: bytes, timeout: float, done: Done, write_by: float | None = None) -> None:
         """Write a request, at once if a connection is idle. `timeout` (seconds) bounds both the
-        wait for a connection and, from the write, the answer."""
+        wait for a connection and, from the write, the answer; see `HttpRequest` for `write_by`."""
         now = self._time()
         if not self._alert:
             self._watch()
@@ -89,7 +91,8 @@ class Pool:
                 connection.begin(wire, now + timeout, done)
                 return
             connection.transport.abort()
-        self._waiting.append(_Waiting(wire, timeout, now + timeout, done))
+        latest = math.inf if write_by is None else write_by
+        self._waiting.append(_Waiting(wire, timeout, now + timeout, latest, done))
         self._grow(now)
 
     async def close(self) -> None:
@@ -122,9 +125,7 @@ class Pool:
         now = self._time()
         if connection.answers and now >= connection.retires:
             connection.transport.abort()
-        elif self._waiting:
-            self._serve(connection, now)
-        else:
+        elif not (self._waiting and self._serve(connection, now)):
             connection.since = now
             connection.until = now + connection.keep_alive
             self._idle.append(connection)
@@ -139,9 +140,16 @@ class Pool:
         if self._waiting:
             self._grow(self._time())
 
-    def _serve(self, connection: Connection, now: float) -> None:
-        first = self._waiting.popleft()
-        connection.begin(first.wire, now + first.timeout, first.done)
+    def _serve(self, connection: Connection, now: float) -> bool:
+        """Write the first request that may still go out; False when there is none."""
+        clock = monotonic()
+        while self._waiting:
+            first = self._waiting.popleft()
+            if first.write_by > clock:
+                connection.begin(first.wire, now + first.timeout, first.done)
+                return True
+            call(first.done, Result(Delivery.NOT_SENT, None, "deadline"))
+        return False
 
     # new connections
 
@@ -254,10 +262,15 @@ class Pool:
     def _expire(self, now: float) -> None:
         for connection in [item for item in self._connections if item.until <= now]:
             connection.expire()
-        late = [item for item in self._waiting if item.expires <= now]
-        if late:
-            self._waiting = deque(item for item in self._waiting if item.expires > now)
-            self._refuse(late, "timeout")
+        clock = monotonic()
+        late = [item for item in self._waiting if item.write_by <= clock]
+        slow = [item for item in self._waiting if item.expires <= now and item.write_by > clock]
+        if late or slow:
+            self._waiting = deque(
+                item for item in self._waiting if item.expires > now and item.write_by > clock
+            )
+            self._refuse(late, "deadline")
+            self._refuse(slow, "timeout")
 
     def _refuse(self, requests: deque[_Waiting] | list[_Waiting], reason: str) -> None:
         refused = list(requests)

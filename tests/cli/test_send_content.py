@@ -46,3 +46,14 @@ async def test_every_part_of_the_content_is_queued(
     )  # fmt: skip
     assert refused.code == 2
     assert refused.err == ["dispatcher: unsupported_content: sendgrid carries no media"]
+
+
+def test_a_page_that_is_not_utf_8_is_refused_before_any_call(commands: Commands) -> None:
+    commands.write("page.html", "<p>Grüße</p>".encode("latin-1"))
+    commands.write("rows.csv", "to\nann@example.com\n")
+    result = commands.run(
+        "send", "rows.csv", "--channel", "email", "--from", "shop@example.com", "--text", "Hi",
+        "--html", "page.html", "--api", "http://127.0.0.1:9",
+    )  # fmt: skip
+    assert (result.code, result.out) == (2, "")
+    assert result.err == ["dispatcher: --html page.html is not UTF-8"]

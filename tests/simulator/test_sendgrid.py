@@ -177,7 +177,7 @@ async def test_what_is_refused(
     assert [one["field"] for one in answer.json["errors"]] == fields
     assert all(one["message"] and one["help"] for one in answer.json["errors"])
     assert simulator.counts.accepted == 0
-    assert simulator.counts.refused == {"400": 1}
+    assert simulator.counts.refused == {"400": len(set(fields))}
 
 
 async def test_one_bad_recipient_refuses_the_whole_request(
@@ -187,6 +187,32 @@ async def test_one_bad_recipient_refuses_the_whole_request(
     answer = await client.send(post(mail(*(person(n) for n in range(5)))))
     assert [one["field"] for one in answer.json["errors"]] == ["personalizations.3.to.0.email"]
     assert simulator.counts.accepted == 0
+
+
+async def test_the_journal_names_the_addresses_at_fault(
+    simulator: Simulator, client: Client
+) -> None:
+    people = [
+        person(0),
+        person(1, to=[{"email": "a@b.de"}, {"email": "x"}], cc=[{"email": "y", "name": "Y, Z"}]),
+        person(2, to=[]),
+        person(3, subject="Own", custom_args={"message_id": "b-3", "a": "x" * 9999}),
+    ]
+    await client.send(post(mail(*people)))
+    entries = list(simulator.journal.entries())
+    assert [(one.to, one.message) for one in entries] == [
+        ("x", "b-1"), ("y", "b-1"), ("", "b-2"), ("u3@example.org", "b-3")
+    ]  # fmt: skip
+    assert {(one.event, one.code) for one in entries} == {("refused", "400")}
+    assert entries[3].text == text_hash("Own\nHi")
+
+
+async def test_a_fault_of_the_whole_request_names_nobody(
+    simulator: Simulator, client: Client
+) -> None:
+    await client.send(post(mail(person(0), person(1), content=[])))
+    (entry,) = simulator.journal.entries()
+    assert (entry.event, entry.to, entry.message) == ("refused", "", "")
 
 
 @pytest.mark.parametrize(

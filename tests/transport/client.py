@@ -10,6 +10,13 @@ from dispatcher.exchange import Delivery, HttpRequest, Result, Transport
 PATIENCE = 10.0
 
 
+def text(result: Result) -> tuple[int, bytes]:
+    """Status and body of an answer that must be there."""
+    assert result.delivery is Delivery.ANSWERED, result
+    assert result.answer is not None
+    return result.answer.status, result.answer.body
+
+
 class Client:
     """Sends through a transport. Every result is kept; a second one for a send is an error."""
 
@@ -25,6 +32,7 @@ class Client:
         timeout: float = PATIENCE,
         headers: Mapping[str, str] = {"Content-Type": "text/plain"},
         method: str = "POST",
+        write_by: float | None = None,
     ) -> asyncio.Future[Result]:
         number = len(self.results)
         results = self.results[number] = []
@@ -38,7 +46,7 @@ class Client:
             if not future.done():
                 future.set_result(result)
 
-        self.transport.send(HttpRequest(method, url, headers, body, timeout), done)
+        self.transport.send(HttpRequest(method, url, headers, body, timeout, write_by), done)
         inside = False
         return future
 
