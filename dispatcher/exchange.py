@@ -25,7 +25,7 @@ else:
     monotonic = time.monotonic
 
 
-class HttpRequest(msgspec.Struct, frozen=True, gc=False):
+class HttpRequest(msgspec.Struct, gc=False):
     """One HTTP request. `url` is absolute; `timeout` (seconds) runs from the first byte written
     to the last byte of the answer.
 

@@ -225,13 +225,14 @@ class Lane(NamedTuple):
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 
 
 def new_ulid(now_ms: int) -> str:
     """A ULID: 48 bits of time and 80 random bits in Crockford base 32, sortable by time.
     Source: github.com/ulid/spec."""
     number = now_ms << 80 | int.from_bytes(os.urandom(10), "big")
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_ulid(text: str) -> bool:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import time
 
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def monotonic() -> float:
-        """Seconds on a clock that also counts while the machine is suspended."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-else:
-    monotonic = time.monotonic
+from dispatcher.exchange import monotonic as monotonic
 
 
 class StoreClock:

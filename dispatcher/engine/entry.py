@@ -37,8 +37,9 @@ HISTORY = 10
 @dataclass(slots=True)
 class HeldEntry:
     """Rows before `cursor` are gone; rows before `budget` may be sent; `skip` are positions whose
-    outcome was known before. `left` rows have neither an outcome nor been put back. It is `written`
-    when the store has taken its last outcome, `lost` when another worker has taken it over."""
+    outcome was known before; `again` are rows that were taken and could not be sent. `left` rows
+    have neither an outcome nor been put back. It is `written` when the store has taken its last
+    outcome, `lost` when another worker has taken it over."""
 
     claimed: ClaimedEntry
     lane: str
@@ -55,12 +56,20 @@ class HeldEntry:
     counters: dict[str, int] = field(default_factory=dict)
     accepted: list[SentRow] = field(default_factory=list)
     accepted_us: int = 0
+    again: list[Row] = field(default_factory=list)
     noted: bool = False
     written: bool = False
     lost: bool = False
 
+    def waits(self) -> bool:
+        """Some of its messages have not gone out."""
+        return self.cursor < len(self.rows) or bool(self.again)
+
     def take(self, most: int) -> Sequence[Row]:
         """The next messages that may be sent, at most `most`; those settled before are left out."""
+        if self.again:
+            taken, self.again = self.again[:most], self.again[most:]
+            return taken
         ends = min(self.budget, len(self.rows))
         if not self.skip:
             start, self.cursor = self.cursor, max(self.cursor, min(self.cursor + most, ends))
@@ -76,7 +85,8 @@ class HeldEntry:
 
     def unsent(self) -> int:
         """Rows that still need a slot."""
-        return len(self.rows) - self.cursor - sum(1 for at in self.skip if at >= self.cursor)
+        later = len(self.rows) - self.cursor - sum(1 for at in self.skip if at >= self.cursor)
+        return later + len(self.again)
 
     def known(self) -> int:
         """Outcomes that wait to be written."""
@@ -152,6 +162,7 @@ class HeldEntry:
         """Return rows from `start` on (default: all that are unsent), as one entry; the number."""
         start = self.cursor if start is None else max(start, self.cursor)
         rows = [self.rows[at] for at in range(start, len(self.rows)) if at not in self.skip]
+        rows, self.again = self.again + rows, []
         if not rows:
             return 0
         again = [

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -37,6 +38,8 @@ ENTRY_SECONDS = 0.1
 """An entry holds about what its lane may send in this time."""
 BEGINNING = -1
 """Number of the empty part that makes a batch known before its first record is accepted."""
+LANES_KNOWN = 4096
+"""Lanes whose limits are remembered. Submitters name carriers, so there may be any number."""
 _NAME = re.compile(NAME_PATTERN)
 
 
@@ -116,6 +119,7 @@ class Ingest:
         channels = {name: provider.channels for name, provider in providers.items()}
         self.router = Router(config, channels)
         self.limits = Limits(config, batch_sizes(providers))
+        self.lane = lru_cache(LANES_KNOWN)(self._lane)
 
     def open(
         self, submission: Submission, columns: Sequence[str], batch: str, now_us: int
@@ -125,8 +129,9 @@ class Ingest:
         Raises InvalidMessage, UsageError.
         """
         _check_words(submission)
-        names = _parameters(submission.content, columns)
-        render = Template.compile(submission.content.text or "").bind(names)
+        text = Template.compile(submission.content.text or "")
+        names = _parameters(submission.content, text, columns)
+        render = text.bind(names)
         self._check_content(submission)
         self._check_sender(submission)
         accepted = max(now_us, submission.send_at_us)
@@ -136,6 +141,11 @@ class Ingest:
             accepted, expires, submission.content, names, campaign=submission.campaign,
         )  # fmt: skip
         return OpenBatch(self, submission, envelope, render, columns)
+
+    def _lane(self, provider: str, channel: str, carrier: str) -> tuple[tuple[str, ...], int]:
+        """The names of the limits a lane meets, and the messages of an entry there."""
+        limits = self.limits.of(provider, channel, carrier)
+        return limits, entry_size(self.limits, limits)
 
     def _check_content(self, submission: Submission) -> None:
         """At least one provider of the channel must be able to carry it."""
@@ -277,10 +287,9 @@ class OpenBatch:
         if known is None:
             provider, channel = route.providers[0], self.submission.channel
             lane = f"{provider}/{channel}/{carrier}"
-            limits = self._ingest.limits.of(provider, channel, carrier)
+            limits, size = self._ingest.lane(provider, channel, carrier)
             tenant = self._ingest.config.tenants.get(self.submission.tenant)
             new = NewLane(lane, limits, 1.0 if tenant is None else float(tenant.weight))
-            size = entry_size(self._ingest.limits, limits)
             known = self._lanes[(carrier, route)] = _Group(lane, route, size, new)
         group = groups[(carrier, route)] = _Group(known.lane, route, known.size, known.new)
         return group
@@ -359,13 +368,12 @@ def entry_size(limits: Limits, names: Sequence[str]) -> int:
     return max(1, min(ENTRY_MESSAGES, round(ENTRY_SECONDS * 1e6 / slowest)))
 
 
-def _parameters(content: Content, columns: Sequence[str]) -> tuple[str, ...]:
+def _parameters(content: Content, text: Template, columns: Sequence[str]) -> tuple[str, ...]:
     """The parameters a message needs: those of its texts; a provider's template gets them all."""
     if content.template is not None:
         return tuple(columns)
-    texts = (content.text, content.subject, content.html)
-    templates = [Template.compile(text or "") for text in texts]
-    return tuple(dict.fromkeys(name for template in templates for name in template.names))
+    others = (Template.compile(source) for source in (content.subject, content.html) if source)
+    return tuple(dict.fromkeys(name for template in (text, *others) for name in template.names))
 
 
 def _row(recipient: Recipient, to: str) -> tuple[Any, ...]:

@@ -56,7 +56,8 @@ def messages(request: Sequence[Send]) -> int:
 
 class LaneRun:
     """What this worker holds of a lane. `batch` messages share a request; where a limit counts
-    requests (`whole`), each of them uses up that many slots, be it full or not."""
+    requests (`whole`), each of them uses up that many slots, be it full or not. `paced`: the last
+    slots had their times."""
 
     def __init__(self, name: str, batch: int = 1, *, whole: bool = False) -> None:
         self.name = name
@@ -69,6 +70,7 @@ class LaneRun:
         self._since = 0.0
         self._credit = 0
         self.granted_at = 0.0
+        self.paced = False
         self._last = 0
         self._behind = 0
 
@@ -79,13 +81,20 @@ class LaneRun:
         """Take over the slots of one grant."""
         self.granted_at = now
         if run.count:
+            self.paced = run.slack is not None
             self.slots.append(run)
             self._last = run.count if self.share == 1.0 else self._last
+
+    def idle(self) -> bool:
+        """Nothing is held, and nothing is to be remembered."""
+        return not (self.slots or self._requests or self._behind or any(self.held())) and (
+            self.share == 1.0
+        )
 
     def held(self) -> Iterator[HeldEntry]:
         """All entries with unsent messages, the most urgent first."""
         for queue in self.entries.values():
-            yield from (entry for entry in queue if entry.cursor < len(entry.rows))
+            yield from (entry for entry in queue if entry.waits())
 
     def slots_left(self) -> int:
         """Slots granted and neither used nor lapsed."""
@@ -157,12 +166,25 @@ class LaneRun:
         for class_, queue in self.entries.items():
             if urgent_only and class_ != CLASSES[0]:
                 return None
-            while queue and queue[0].cursor >= len(queue[0].rows):
+            while queue and not queue[0].waits():
                 queue.popleft()
             for entry in queue:
                 if rows := entry.take(most):
                     return Send(entry, rows)
         return None
+
+    def untake(self, send: Send) -> None:
+        """Messages that were taken and could not be written need a slot again, before others."""
+        entry = send.entry
+        queue = self.entries[entry.class_]
+        if entry not in queue:
+            queue.appendleft(entry)
+        entry.again += send.rows
+
+    def write_by(self) -> float | None:
+        """Until when a message of the slot that `due` found may be written."""
+        run = self.slots[0]
+        return None if run.slack is None else run.next_at() + run.slack
 
     def use_slots(self, count: int) -> None:
         """Slots that `due` found are used, or there is nothing to use them for."""

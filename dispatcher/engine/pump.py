@@ -85,6 +85,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         sender.freed = self._freed
         sender.hold = self._hold
+        sender.untake = self._untake
 
     async def run(self) -> None:
         """Claim until cancelled; the store being away is a pause, not an end."""
@@ -151,6 +152,7 @@ class Pump:
         self._open = {
             field: entry for field, entry in self._open.items() if not (entry.written or entry.lost)
         }
+        self.lanes = {name: lane for name, lane in self.lanes.items() if not lane.idle()}
         asked = {lane.name: lane.wants() for lane in self.lanes.values()}
         held = [
             (lane.name, most, asked[lane.name])
@@ -194,10 +196,7 @@ class Pump:
     async def _accept(
         self, grant: Grant, asked: Iterable[tuple[str, int]], before: float, after: float
     ) -> None:
-        lane = self.lanes.get(grant.lane)
-        if lane is None:
-            whole = self._whole(grant.lane)
-            lane = self.lanes[grant.lane] = LaneRun(grant.lane, self._sender.batch, whole=whole)
+        lane = self._lane(grant.lane)
         lane.book(list(asked), grant.booked)
         offset, spacing = grant.offset_us / 1e6, grant.spacing_us / 1e6
         late = grant.count
@@ -255,6 +254,17 @@ class Pump:
         for lane in self.lanes.values():
             lane.drop_slots()
 
+    def _untake(self, send: Send) -> None:
+        """A connection came too late for these messages: they wait for slots of their own again."""
+        self._lane(send.entry.lane).untake(send)
+
+    def _lane(self, name: str) -> LaneRun:
+        lane = self.lanes.get(name)
+        if lane is None:
+            whole = self._whole(name)
+            lane = self.lanes[name] = LaneRun(name, self._sender.batch, whole=whole)
+        return lane
+
     def _tick(self) -> None:
         self._timer = None
         self._send_due()
@@ -297,22 +307,23 @@ class Pump:
                     return now + TICK_SECONDS if lane.slots[0].slack is not None else None
                 lane.use_slots(ripe)
             elif (send := self._sender.admit(send)) is not None:
+                write_by = lane.write_by()
                 lane.use_slots(len(send.rows))
-                self._collect(lane, send, now)
+                self._collect(lane, send, now, write_by)
         if self._sender.batch == 1:
             return at
         self._flush(lane, now, self._batch_wait)
         ends = lane.ready_at(self._batch_wait)
         return ends if at is None else at if ends is None else min(at, ends)
 
-    def _collect(self, lane: LaneRun, send: Send, now: float) -> None:
+    def _collect(self, lane: LaneRun, send: Send, now: float, write_by: float | None) -> None:
         """Send, or add to the request under way where a request carries many messages."""
         if self._sender.batch == 1:
-            self._sender.send([send])
+            self._sender.send([send], write_by)
             return
         lane.collect(send, now)
         self._flush(lane, now, self._batch_wait)
 
     def _flush(self, lane: LaneRun, now: float, wait: float) -> None:
         while (sends := lane.ready(now, wait)) is not None:
-            self._sender.send(sends)
+            self._sender.send(sends, now + SLOT_SECONDS if lane.paced else None)

@@ -30,6 +30,10 @@ from dispatcher.settings import Config
 
 log = logging.getLogger(__name__)
 
+MISSED_MOST = 3
+"""Requests in a row that found no connection in time before one may take as long as it needs."""
+MISSED_SECONDS = 0.1
+"""How long nothing more is claimed after one of them."""
 DOWN_SECONDS = 0.5
 """How long nothing goes to a provider that is down before the store has opened its breaker."""
 
@@ -46,7 +50,8 @@ _ENDS = {
 class Sender:
     """The way of messages through one provider, from the slot to the outcome.
 
-    `freed` is called when a request has ended, `hold` (seconds) when the provider asks for a pause.
+    `freed` is called when a request has ended, `hold` (seconds) when the provider asks for a pause,
+    `untake` with messages that were not written in time.
     """
 
     def __init__(
@@ -69,6 +74,9 @@ class Sender:
         self.reserve = self._concurrency // 10
         self.freed: Callable[[], None] = lambda: None
         self.hold: Callable[[float], None] = lambda _: None
+        self.untake: Callable[[Send], None] = lambda _: None
+        self._missed = 0
+        self._patient = False
         self._provider = provider
         self._transport = transport
         self._settler = settler
@@ -107,8 +115,9 @@ class Sender:
             return Send(entry, rows) if rows else None
         return send
 
-    def send(self, sends: Sequence[Send]) -> None:
-        """Put messages that share an envelope on the wire, in one request."""
+    def send(self, sends: Sequence[Send], write_by: float | None = None) -> None:
+        """Put messages that share an envelope on the wire, in one request; not after `write_by`
+        (local clock)."""
         first = sends[0]
         rows = first.rows if len(sends) == 1 else [row for send in sends for row in send.rows]
         try:
@@ -120,6 +129,10 @@ class Sender:
         self.inflight += 1
         self.messages += len(rows)
         self._quiet.clear()
+        if self._missed < MISSED_MOST or self._patient:
+            request.write_by = write_by
+        else:  # where connections always take longer than a slot lasts, one goes out nevertheless
+            self._patient = True
         self._transport.send(request, partial(self._done, sends, len(rows), monotonic()))
 
     async def quiet(self) -> None:
@@ -159,6 +172,9 @@ class Sender:
         self.messages -= count
         if not self.inflight:
             self._quiet.set()
+        if result.delivery is Delivery.NOT_SENT and result.reason == "deadline":
+            return self._late(sends)
+        self._missed, self._patient = 0, False
         seconds = monotonic() - started
         verdicts = self._verdicts(result, count)
         self._learn(verdicts[0], seconds)
@@ -172,6 +188,15 @@ class Sender:
                 if not send.entry.lost:
                     self._conclude(send, verdicts[at:ends], now_us, int(seconds * 1000))
                 at = ends
+        self.freed()
+
+    def _late(self, sends: Sequence[Send]) -> None:
+        """No connection was open while these messages had their slot."""
+        self._missed += 1
+        for send in sends:
+            if not send.entry.lost:
+                self.untake(send)
+        self.hold(MISSED_SECONDS)
         self.freed()
 
     def _conclude(self, send: Send, verdicts: Sequence[Verdict], now_us: int, age_ms: int) -> None:

@@ -68,9 +68,13 @@ class Settler:
             await self._wake.wait()
             await asyncio.sleep(COALESCE_SECONDS)
             self._wake.clear()
-            while self._noted or self._throttled:
+            await self._write(self._collect())
+            while self.backlog() >= CALL_OUTCOMES:
                 await self._write(self._collect())
-            self._idle.set()
+            if self._noted or self._throttled:
+                self._wake.set()
+            else:
+                self._idle.set()
 
     async def flushed(self) -> None:
         """Wait until everything noted so far is written."""

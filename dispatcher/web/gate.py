@@ -8,17 +8,20 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.gathering import GatheringClient
 from dispatcher.store.opening import Store
+from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Submissions
 
-CALLS_AT_ONCE = 48
-"""Calls that talk to the store at the same time: fewer than its client has connections."""
+LOOKUPS_AT_ONCE = 48
+"""Lookups under way at the same time: fewer than the store's client has connections."""
 
 
 class Opened(NamedTuple):
-    """The open store and the submit calls in it."""
+    """The open store; `queue` and `submissions` gather the commands of different calls."""
 
     store: Store
+    queue: Queue
     submissions: Submissions
 
 
@@ -27,11 +30,12 @@ class Gate:
 
     def __init__(self) -> None:
         self._opened: Opened | None = None
-        self._places = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._places = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
     def open(self, store: Store) -> None:
         """Calls may come."""
-        self._opened = Opened(store, Submissions(store.client, store.keys))
+        client, keys = GatheringClient(store.client), store.keys
+        self._opened = Opened(store, Queue(client, keys), Submissions(client, keys))
 
     def close(self) -> None:
         """The store is no more."""
@@ -44,13 +48,13 @@ class Gate:
 
     @property
     def opened(self) -> Opened:
-        """The open store, without waiting for a place. Raises StoreUnavailable."""
+        """The open store, for what needs no connection of its own. Raises StoreUnavailable."""
         if self._opened is None:
             raise StoreUnavailable("the store has not answered yet")
         return self._opened
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[Opened]:
-        """The open store, for one call. Raises StoreUnavailable."""
+        """The open store, for one lookup. Raises StoreUnavailable."""
         async with self._places:
             yield self.opened

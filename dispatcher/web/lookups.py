@@ -28,7 +28,7 @@ class Lookups:
             parse_message_id(name)
         except InvalidMessage:
             raise not_found(f"message {name}") from None
-        async with self._gate.enter() as (store, _):
+        async with self._gate.enter() as (store, *_):
             found = await message(store.inspector, name)
         if found is None or found["tenant"] != call.tenant:
             raise not_found(f"message {name}")
@@ -36,12 +36,12 @@ class Lookups:
 
     async def batch(self, call: Call) -> Answer:
         """Raises Problem, StoreUnavailable."""
-        async with self._gate.enter() as (store, _):
+        async with self._gate.enter() as (store, *_):
             return Answer(await _owned(store, call))
 
     async def cancel(self, call: Call) -> Answer:
         """Raises Problem, StoreUnavailable."""
-        async with self._gate.enter() as (store, submissions):
+        async with self._gate.enter() as (store, _, submissions):
             await _owned(store, call)
             if not await submissions.cancel(call.arguments["id"], self._providers):
                 raise not_found(f"batch {call.arguments['id']}")

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -32,6 +32,8 @@ LINGER_SECONDS = 5.0
 STOP_SECONDS = 20.0
 """How long calls under way may take when the process ends."""
 NO_TENANT = ""
+
+Body = TypeVar("Body", bytes, bytearray)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -136,6 +138,8 @@ async def read_body(request: web.BaseRequest) -> bytes:
     if (request.content_length or 0) > BODY_BYTES:
         raise _too_large()
     try:
+        if request.content.is_eof():
+            return _bounded(request.content.read_nowait())
         async with asyncio.timeout(BODY_SECONDS):
             return await _read(request)
     except TimeoutError:
@@ -148,9 +152,14 @@ async def _read(request: web.BaseRequest) -> bytes:
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
-        if len(body) > BODY_BYTES:
-            raise _too_large()
+        _bounded(body)
     return bytes(body)
+
+
+def _bounded(body: Body) -> Body:
+    if len(body) > BODY_BYTES:
+        raise _too_large()
+    return body
 
 
 def _too_large() -> Problem:

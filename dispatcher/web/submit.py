@@ -32,7 +32,7 @@ from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Submiss
 from dispatcher.errors import InvalidMessage, StoreUnavailable, UsageError
 from dispatcher.messages import Content, message_id, new_ulid
 from dispatcher.settings import TenantConfig
-from dispatcher.store.opening import Store
+from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
 from dispatcher.units import parse_duration, parse_time
 from dispatcher.web.calls import MSGPACK_NAMES, Answer, Call
@@ -99,31 +99,34 @@ class Submit:
     async def post(self, call: Call) -> Answer:
         """Raises Problem, StoreUnavailable."""
         key = _key(call)
-        async with self._gate.enter() as (store, submissions):
-            try:
-                return await self._accept(call, key, store, submissions)
-            except KeyTaken as error:
-                raise Problem(409, "key_taken", str(error)) from None
+        _, queue, submissions = self._gate.opened
+        try:
+            return await self._accept(call, key, queue, submissions)
+        except KeyTaken as error:
+            raise Problem(409, "key_taken", str(error)) from None
 
     async def _accept(
-        self, call: Call, key: _Key | None, store: Store, submissions: Submissions
+        self, call: Call, key: _Key | None, queue: Queue, submissions: Submissions
     ) -> Answer:
-        known = await submissions.recall(call.tenant, *key) if key else None
-        if known and known.answer:
-            return _answer(known.batch, _unpack(known.answer))
-        now = known or Fixed(new_ulid(int(time.time() * 1e3)), int(time.time() * 1e6), b"")
-        prepared = await self._prepare(call, now)
-        await self._check_owner(call, prepared, submissions)
-        if key and known is None:
-            mine = Fixed(prepared.batch, now.accepted_us, b"")
-            known = await submissions.fix(call.tenant, *key, mine)
-            if known.answer:
-                return _answer(known.batch, _unpack(known.answer))
-            if known != mine:
-                prepared = await self._prepare(call, known)
-        await self._write(store, prepared)
-        if key and known:
-            await _keep(submissions, call.tenant, key, known, prepared.outline)
+        at = Fixed(new_ulid(int(time.time() * 1e3)), int(time.time() * 1e6), b"")
+        try:
+            prepared = await self._prepare(call, at)
+            await self._check_owner(call, prepared, submissions)
+        except Problem:
+            known = await submissions.recall(call.tenant, *key) if key else None
+            if known and known.answer:
+                return _kept(known)
+            raise
+        if key:
+            mine = at._replace(batch=prepared.batch)
+            at = await submissions.fix(call.tenant, *key, mine)
+            if at.answer:
+                return _kept(at)
+            if at != mine:
+                prepared = await self._prepare(call, at)
+        await self._write(queue, prepared)
+        if key:
+            await _keep(submissions, call.tenant, key, at, prepared.outline)
         return _answer(prepared.batch, prepared.outline)
 
     async def _prepare(self, call: Call, at: Fixed) -> _Prepared:
@@ -171,8 +174,8 @@ class Submit:
                 "all but recipients and first must be as in the first call of the batch",
             )  # fmt: skip
 
-    async def _write(self, store: Store, prepared: _Prepared) -> None:
-        accepted = await prepared.opened.enqueue(store.queue, prepared.part)
+    async def _write(self, queue: Queue, prepared: _Prepared) -> None:
+        accepted = await prepared.opened.enqueue(queue, prepared.part)
         if accepted.repeated and accepted.check != prepared.part.check:
             raise Problem(
                 409, "part_differs",
@@ -273,6 +276,10 @@ async def _keep(
         await submissions.fix(tenant, *key, known._replace(answer=_pack(outline)))
     except StoreUnavailable as error:
         log.warning("answer not kept: %s", error)
+
+
+def _kept(call: Fixed) -> Answer:
+    return _answer(call.batch, _unpack(call.answer))
 
 
 def _answer(batch: str, outline: _Outline) -> Answer:

@@ -16,7 +16,7 @@ from dispatcher.engine.runtime import create_providers
 from dispatcher.messages import Content, new_ulid
 from dispatcher.store.opening import Store
 from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
-from tests.web.conftest import PROVIDER, bearer, submission
+from tests.web.conftest import PROVIDER, Serve, bearer, submission
 
 NOW_US = 1_790_000_000_000_000
 
@@ -155,3 +155,23 @@ async def test_the_first_call_under_a_key_stays(store: Store) -> None:
         with pytest.raises(KeyTaken):
             await call
     assert 86_000 < await store.client.ttl(store.keys.name("submit", "t:k")) <= 86_400
+
+
+async def test_a_kept_answer_stands_when_the_call_would_now_be_refused(
+    http: aiohttp.ClientSession, serve: Serve, store: Store
+) -> None:
+    body = json.dumps(submission()).encode()
+    before = await serve(PROVIDER)
+    first = await post(http, before, body, "k")
+    after = await serve(PROVIDER + '[[routes]]\nto = "+1*"\nproviders = ["twilio-test"]\n')
+    assert (await post(http, after, body, "other"))[0] == 422
+    assert await post(http, after, body, "k") == first
+    assert await totals(store) == [1]
+
+
+async def test_a_taken_key_is_named_before_what_else_is_wrong(
+    http: aiohttp.ClientSession, url: str
+) -> None:
+    assert (await post(http, url, json.dumps(submission()).encode(), "k"))[0] == 202
+    status, problem = await post(http, url, json.dumps(submission("1")).encode(), "k")
+    assert (status, json.loads(problem)["code"]) == (409, "key_taken")
