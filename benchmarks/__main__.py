@@ -1,23 +1,50 @@
-"""Runs benchmarks by name: `python -m benchmarks [NAME [OPTION ...]]`; without a name, all."""
+"""Runs benchmarks: `python -m benchmarks [--results FOLDER] [NAME [OPTION ...]]`; without a name
+the whole suite."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
-NAMES = ("throughput", "transport")
+from benchmarks import machine
+
+SUITE = (
+    ("throughput", "--scenario", "all"),
+    ("transport",),
+    ("ingest",),
+    ("latency",),
+    ("memory",),
+    ("idle",),
+)
+PROGRAMS = {
+    **{name: f"benchmarks.{name}" for name, *_ in SUITE},
+    "throttle": "benchmarks.throttle",
+    "rivals": "benchmarks.rivals",
+    "plot": "benchmarks.plot",
+    "report": "benchmarks.report",
+}
+USAGE = f"""usage: ./run bench [--results FOLDER] [NAME [OPTION ...]]
+names: {", ".join(PROGRAMS)}
+without a name: {", ".join(name for name, *_ in SUITE)}"""
 
 
 def main(args: list[str]) -> int:
-    """Run the named benchmark with the rest of the arguments, or all of them."""
+    """Run the named benchmark with the rest of the arguments, or the suite."""
+    if args[:1] == ["--results"] and len(args) > 1:
+        machine.RESULTS = Path(args[1]).absolute()
+        args = args[2:]
     if args and args[0] in ("-h", "--help"):
-        print(f"usage: ./run bench [NAME [OPTION ...]]\nnames: {', '.join(NAMES)}")
+        print(USAGE)
         return 0
-    if args and args[0] not in NAMES:
-        print(f"no benchmark {args[0]!r} (known: {', '.join(NAMES)})", file=sys.stderr)
+    if args and args[0] not in PROGRAMS:
+        print(f"no benchmark {args[0]!r} (known: {', '.join(PROGRAMS)})", file=sys.stderr)
         return 2
-    for name in args[:1] or NAMES:
-        import_module(f"benchmarks.{name}").main(args[1:])
+    chosen: Sequence[Sequence[str]] = [args] if args else SUITE
+    for name, *options in chosen:
+        if code := import_module(PROGRAMS[name]).main(options):
+            return int(code)
     return 0
 
 

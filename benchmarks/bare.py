@@ -1,54 +1,83 @@
 """The least a client can do: write the same bytes again whenever the parser has seen an answer.
 
-No pool, no time-outs, no limits, no errors: what a transport on asyncio cannot beat.
+No pool, no time-outs, no limits: what a transport on asyncio cannot beat.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 
 import httptools
 
 
-class Bare(asyncio.Protocol):
-    """One connection that shares `left`, the requests still to be sent, with the others."""
+class Work:
+    """What the connections share: how many requests are still to be sent and to be answered."""
 
-    def __init__(self, wire: bytes, left: list[int], ended: asyncio.Future[None]) -> None:
-        self._wire = wire
-        self._left = left
-        self._ended = ended
+    def __init__(self, wire: bytes, count: int) -> None:
+        self.wire = wire
+        self.unsent = self.unanswered = count
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, reason: str) -> None:
+        """End the run: a benchmark of refused requests would measure something else."""
+        if not self.ended.done():
+            self.ended.set_exception(SystemExit(f"a request of the bare loop {reason}"))
+
+
+class Bare(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
         self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
-    def start(self) -> None:
-        """Send the first request."""
-        self.transport.write(self._wire)  # type: ignore[attr-defined]
+    def connection_lost(self, error: Exception | None) -> None:
+        self._work.fail("lost its connection")
+
+    def send(self) -> None:
+        """Send the next request, if there is one left."""
+        work = self._work
+        if work.unsent > 0:
+            work.unsent -= 1
+            self.transport.write(work.wire)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        self._left[0] -= 1
-        if self._left[0] > 0:
-            self.start()
-        elif not self._ended.done():
-            self._ended.set_result(None)
+        work = self._work
+        if self._parser.get_status_code() >= 300:
+            work.fail(f"was answered {self._parser.get_status_code()}")
+        work.unanswered -= 1
+        if work.unsent > 0:
+            self.send()
+        elif work.unanswered == 0 and not work.ended.done():
+            work.ended.set_result(None)
 
 
-async def connect(
-    wire: bytes, concurrency: int, port: int, context: ssl.SSLContext | None
-) -> tuple[list[Bare], list[int], asyncio.Future[None]]:
-    """Connections that have not sent anything yet."""
+async def measure(
+    wire: bytes, count: int, concurrency: int, port: int, context: ssl.SSLContext | None = None
+) -> float:
+    """Requests per second over connections that are open before the first request."""
     loop = asyncio.get_running_loop()
-    left, ended = [0], loop.create_future()
+    work = Work(wire, count)
     name = "localhost" if context else None
     protocols = []
-    for _ in range(concurrency):
+    for _ in range(min(count, concurrency)):
         _, protocol = await loop.create_connection(
-            lambda: Bare(wire, left, ended), "127.0.0.1", port, ssl=context, server_hostname=name
+            lambda: Bare(work), "127.0.0.1", port, ssl=context, server_hostname=name
         )
         protocols.append(protocol)
-    return protocols, left, ended
+    started = time.perf_counter()
+    for protocol in protocols:
+        protocol.send()
+    await work.ended
+    rate = count / (time.perf_counter() - started)
+    for protocol in protocols:
+        protocol.transport.abort()  # type: ignore[attr-defined]
+    return rate

@@ -32,7 +32,14 @@ def save(name: str, result: dict[str, Any]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     return path
+
+
+def saved(pattern: str) -> dict[str, dict[str, Any]]:
+    """What earlier runs kept, by name, for every name that matches a glob."""
+    paths = sorted(RESULTS.glob(f"{pattern}.json"))
+    return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
 def _cpu() -> str:

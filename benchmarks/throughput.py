@@ -1,154 +1,156 @@
 """Throughput: enqueue a batch, then drain it with one worker process to a sink on this machine.
 
-Prints and keeps messages per second of both halves, CPU time per message of the worker and of the
-store, and bytes of store per queued message.
+Every round runs `single` and, right after it, the other scenarios asked for; after each of them a
+bare loop posts a request of the worker again and again to the same sink. What holds on a busy
+machine are the ratios within a round. Where nginx is installed the bare loop posts to it, too: a
+sink that is slower than nginx would be what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import signal
-import statistics
-import subprocess
-import sys
+import ssl
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from benchmarks import machine
-from dispatcher.config import load
-from dispatcher.engine.ingest import Ingest, Recipient, Submission
-from dispatcher.engine.runtime import create_providers
-from dispatcher.messages import Content, new_ulid
-from dispatcher.store.opening import Store, open_store
+from benchmarks import bare, certificate, drain, figures, machine, processes
+from benchmarks.scenarios import SCENARIOS, Scenario
 
-PART = 2000
-CONFIG = """
-[store]
-data_dir = "{folder}/store"
-[providers.sink]
-kind = "twilio"
-account_sid = "AC00000000000000000000000000000000"
-auth_token = "token"
-base_url = "http://127.0.0.1:{port}"
-concurrency = {concurrency}
-[worker]
-port = 0
-"""
+BASE = "single"
+WORDS = {
+    "enqueued_per_second": "enqueued, messages/s",
+    "sent_per_second": "sent, messages/s, one worker process",
+    "bare_per_second": "bare loop, messages/s",
+    "nginx_per_second": "bare loop to nginx, messages/s",
+    "to_bare": "sent ÷ bare loop",
+    "to_single": "sent ÷ single",
+    "worker_cpu_us_per_message": "worker CPU per message, µs",
+    "store_cpu_us_per_message": "store CPU per message, µs",
+    "sink_cpu_us_per_message": "sink CPU per message, µs (bare loop included)",
+    "worker_peak_rss_mb": "worker peak RSS, MB",
+    "messages_per_request": "messages per request",
+}
+COLUMNS_SHOWN = ("sent_per_second", "to_single", "to_bare", "worker_cpu_us_per_message",
+                 "store_cpu_us_per_message", "worker_peak_rss_mb")  # fmt: skip
+
+Figures = dict[str, float]
 
 
 def main(args: list[str]) -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(prog="./run bench throughput", description=__doc__)
-    parser.add_argument("--messages", type=int, default=200_000)
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument(
+        "--scenario", nargs="+", default=[BASE], choices=(*SCENARIOS, "all"), metavar="NAME",
+        help=f"{', '.join(SCENARIOS)}, or all (default: {BASE}, which always runs)",
+    )  # fmt: skip
+    parser.add_argument("--messages", type=int, default=100_000, help="of single; others by share")
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args(args)
+    wanted = SCENARIOS if "all" in options.scenario else options.scenario
+    names = [BASE, *(name for name in wanted if name != BASE and _possible(name))]
+    program = processes.find_nginx()
+    if program is None:
+        print("nginx is not installed: the row of the bare loop to nginx is left out")
+    runs: dict[str, list[Figures]] = {name: [] for name in names}
+    conditions: dict[str, Any] = {}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runs = [
-            runner.run(_run(options.messages, options.concurrency)) for _ in range(options.runs)
-        ]
-    conditions = runs[0].pop("conditions")
-    for run in runs[1:]:
-        del run["conditions"]
-    _print(options.messages, runs)
-    result = {"messages": options.messages, "concurrency": options.concurrency}
-    path = machine.save("throughput", result | {"conditions": conditions, "runs": runs})
-    print(f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+        for _ in range(options.runs):
+            for name in names:
+                nginx = program if name == BASE else None
+                found, conditions = runner.run(_run(SCENARIOS[name], options.messages, nginx))
+                runs[name].append(found)
+                base = runs[BASE][-1]["sent_per_second"]
+                found["to_single"] = found["sent_per_second"] / base
+    _keep(runs, conditions, options.messages)
 
 
-async def _run(messages: int, concurrency: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        sink = _start("benchmarks.sink", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert sink.stdout is not None and sink.stdin is not None
-        port = int(sink.stdout.readline())
-        path = Path(folder) / "dispatcher.toml"
-        path.write_text(CONFIG.format(folder=folder, port=port, concurrency=concurrency))
-        config = load(path, {})
-        async with open_store(config.store) as store:
-            ingest = Ingest(config, create_providers(config))
-            figures = await _measure(store, ingest, messages, path)
-        sink.stdin.write(b"\n")
-        sink.stdin.flush()
-        figures["arrived"] = int(sink.stdout.readline())
-        sink.stdin.close()
-        sink.wait()
-    if figures["arrived"] != messages:
-        raise SystemExit(f"{messages} enqueued, {figures['arrived']} arrived")
-    return figures
+def _possible(name: str) -> bool:
+    """Whether this machine can run a scenario; says so where it cannot."""
+    scenario = SCENARIOS[name]
+    if scenario.tls and not certificate.can_create():
+        print(f"{name} is left out: there is no openssl command to make a certificate with")
+        return False
+    files = scenario.concurrency + 200
+    if not processes.allow_files(files):
+        print(f"{name} is left out: it needs {files} open files (ulimit -Hn)")
+        return False
+    return True
 
 
-async def _measure(store: Store, ingest: Ingest, messages: int, path: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = {"conditions": machine.describe(await store.client.info())}
-    empty = (await store.client.info("memory"))["used_memory"]
-    started = time.perf_counter()
-    batch = await _enqueue(store, ingest, messages)
-    figures["enqueued_per_second"] = messages / (time.perf_counter() - started)
-    full = (await store.client.info("memory"))["used_memory"]
-    figures["store_bytes_per_queued_message"] = (full - empty) / messages
-    before, started = await _server_cpu(store), time.perf_counter()
-    worker = _start("dispatcher", "worker", "--config", str(path))
-    first = None
-    while True:
-        view = await store.inspector.batch(batch)
-        assert view is not None
-        if first is None and view.counts["sent"]:
-            first = (time.perf_counter(), view.counts["sent"])
-        if view.counts["sent"] == messages:
-            break
-        if worker.poll() is not None:
-            raise SystemExit("the worker has ended")
-        await asyncio.sleep(0.05)
-    assert first is not None
-    seconds = time.perf_counter() - first[0]
-    figures["sent_per_second"] = (messages - first[1]) / seconds
-    figures["store_cpu_us_per_message"] = (await _server_cpu(store) - before) / messages * 1e6
-    figures |= _end(worker, messages)
-    return figures
+async def _run(
+    scenario: Scenario, messages: int, nginx: str | None
+) -> tuple[Figures, dict[str, Any]]:
+    messages = max(scenario.tenants, int(messages * scenario.share))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = certificate.create(folder) if scenario.tls else None
+        with processes.sink(*scenario.sink, certificate=path) as sink:
+            async with drain.opened(folder, scenario.tables(sink.origin)) as bench:
+                found = await drain.enqueue_and_drain(bench, scenario, messages, path)
+                conditions = await bench.conditions()
+                found |= _arrived(sink, messages)
+                found |= await _measure_bare(folder, scenario, messages, sink, nginx)
+                found["to_bare"] = found["sent_per_second"] / found["bare_per_second"]
+        found["sink_cpu_us_per_message"] = sink.child.usage.cpu_seconds / messages / 2 * 1e6
+    return found, conditions
 
 
-async def _enqueue(store: Store, ingest: Ingest, messages: int) -> str:
-    now_us = int(time.time() * 1e6)
-    content = Content(text="Hi {name}, your code is {code}. Reply STOP")
-    submission = Submission("sms", "+15005550006", content, "bulk")
-    batch = ingest.open(submission, ("name", "code"), new_ulid(now_us // 1000), now_us)
-    for first in range(0, messages, PART):
-        recipients = [
-            Recipient(index, f"+49151{index:08d}", ("Anna", f"{index:06d}"))
-            for index in range(first, min(messages, first + PART))
-        ]
-        await batch.enqueue(store.queue, batch.part(first, recipients))
-    return batch.envelope.batch
+def _arrived(sink: processes.Sink, messages: int) -> Figures:
+    if (arrived := sink.messages()) != messages:
+        raise SystemExit(f"{messages} enqueued, {arrived} arrived")
+    return {"messages_per_request": messages / sink.requests()}
 
 
-def _start(module: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", module, *arguments], **options)
+async def _measure_bare(
+    folder: Path, scenario: Scenario, messages: int, sink: processes.Sink, nginx: str | None
+) -> Figures:
+    """The bare loop in messages per second, with as many requests in flight as the worker."""
+    wire = sink.sample()
+    size = wire.count(scenario.mark.encode()) if scenario.mark else 1
+    requests = max(1, messages // size)
+    context = ssl.create_default_context(cafile=sink.ca_file) if sink.ca_file else None
+    rate = await bare.measure(wire, requests, scenario.concurrency, sink.port, context)
+    found = {"bare_per_second": rate * size}
+    if nginx is not None:
+        with processes.nginx(nginx, folder) as port:
+            rate = await bare.measure(wire, requests, scenario.concurrency, port)
+            found["nginx_per_second"] = rate * size
+    return found
 
 
-def _end(worker: subprocess.Popen[bytes], messages: int) -> dict[str, float]:
-    worker.send_signal(signal.SIGTERM)
-    _, _, usage = os.wait4(worker.pid, 0)
-    worker.returncode = 0
-    cpu = usage.ru_utime + usage.ru_stime
-    return {
-        "worker_cpu_us_per_message": cpu / messages * 1e6,
-        "worker_peak_rss_mb": usage.ru_maxrss / 1024,
-    }
+def _keep(runs: Mapping[str, Sequence[Figures]], conditions: dict[str, Any], messages: int) -> None:
+    for name, found in runs.items():
+        scenario, summary = SCENARIOS[name], figures.summarise(found)
+        count = int(messages * scenario.share)
+        title = f"{name}: {scenario.what}; {count:,} messages, {len(found)} runs"
+        figures.print_table(title, figures.list_figures(summary, WORDS))
+        result = {
+            "what": scenario.what,
+            "messages": count,
+            "concurrency": scenario.concurrency,
+            "conditions": conditions,
+            "summary": summary,
+            "runs": found,
+        }
+        machine.save(f"throughput-{name}", result)
 
 
-async def _server_cpu(store: Store) -> float:
-    info = await store.client.info("cpu")
-    return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
-
-
-def _print(messages: int, runs: list[dict[str, Any]]) -> None:
-    print(f"{messages:,} messages, {len(runs)} run(s): median (lowest to highest)")
-    for name in runs[0]:
-        values = [run[name] for run in runs]
-        low, high = min(values), max(values)
-        print(f"  {name:<32}{statistics.median(values):>12,.1f}   ({low:,.1f} to {high:,.1f})")
+def tables() -> dict[str, figures.Table]:
+    """What `report` shows of the kept results."""
+    found = machine.saved("throughput-*")
+    names = [name for name in SCENARIOS if f"throughput-{name}" in found]
+    if not names:
+        return {}
+    results = {name: found[f"throughput-{name}"] for name in names}
+    rows = [
+        [f"`{name}`", *(figures.shown(result["summary"].get(key)) for key in COLUMNS_SHOWN)]
+        for name, result in results.items()
+    ]
+    header = ("scenario", *(WORDS[key] for key in COLUMNS_SHOWN))
+    base = figures.list_figures(results[BASE]["summary"], WORDS)
+    return {"throughput": figures.Table(header, rows), "throughput-single": base}

@@ -1,0 +1,250 @@
+"""A provider that answers at once and remembers when every request arrived.
+
+The server is one process on the bare asyncio protocol: `python -m benchmarks.stamping_sink FILE`
+prints its port and obeys the lines on its stdin, each with a line on its stdout:
+
+`count`                              how many requests have arrived
+`throttle SECONDS RETRY_AFTER`       answer 429 with that Retry-After for so long from now
+`delay PATH MILLISECONDS`            answer requests of a path later; 0 ends it
+`end`                                write FILE and leave
+
+Stamps are of CLOCK_MONOTONIC, in nanoseconds, when the sink reads the first and the last bytes of a
+request. They include what the sockets and a busy machine add to the moment of sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from urllib.parse import parse_qs
+
+import httptools
+import msgspec
+import uvloop
+
+from benchmarks.arrivals import Arrival
+
+ACCEPTED = (
+    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
+    b'{"sid":"SM0000"}'
+)
+END_SECONDS = 30.0
+
+
+class _Message(msgspec.Struct):
+    from_: str = msgspec.field(name="from")
+    to: str
+
+
+class _Request(msgspec.Struct):
+    messages: list[_Message]
+
+
+class Journal:
+    """All arrivals in columns of numbers, 30 bytes each; texts that repeat stand there once."""
+
+    def __init__(self) -> None:
+        self._first, self._last, self._to = array("q"), array("q"), array("q")
+        self._path, self._sender, self._accepted = array("H"), array("H"), array("B")
+        self._names: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._to)
+
+    def note(self, first: int, last: int, path: str, sender: str, to: int, accepted: bool) -> None:
+        """Remember one message."""
+        self._first.append(first)
+        self._last.append(last)
+        self._to.append(to)
+        self._path.append(self._names.setdefault(path, len(self._names)))
+        self._sender.append(self._names.setdefault(sender, len(self._names)))
+        self._accepted.append(accepted)
+
+    def save(self, path: Path) -> None:
+        """Write everything to a file that `load` reads."""
+        columns = (self._first, self._last, self._to, self._path, self._sender, self._accepted)
+        data = (list(self._names), [column.tobytes() for column in columns])
+        path.write_bytes(msgspec.msgpack.encode(data))
+
+    @staticmethod
+    def load(path: Path) -> list[Arrival]:
+        """The arrivals in a file, in the order of their first bytes."""
+        names, raw = msgspec.msgpack.decode(path.read_bytes(), type=tuple[list[str], list[bytes]])
+        columns = [array(kind, data) for kind, data in zip("qqqHHB", raw, strict=True)]
+        found = [
+            Arrival(first / 1e9, last / 1e9, names[path], names[sender], to, bool(accepted))
+            for first, last, to, path, sender, accepted in zip(*columns, strict=True)
+        ]
+        return sorted(found)
+
+
+class Faults:
+    """What the sink was told to do besides accepting."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._throttled = b""
+        self._delays: dict[str, float] = {}
+
+    def throttle(self, seconds: float, retry_after: int) -> None:
+        """Refuse with 429 for so long from now."""
+        self._until = time.monotonic() + seconds
+        self._throttled = (
+            f"HTTP/1.1 429 Too Many Requests\r\nRetry-After: {retry_after}\r\n"
+            "Content-Length: 0\r\n\r\n"
+        ).encode()
+
+    def delay(self, path: str, seconds: float) -> None:
+        """Answer requests of a path this much later."""
+        self._delays[path] = seconds
+
+    def answer(self, path: str) -> tuple[bytes, float]:
+        """The answer to a request that has just arrived, and after how many seconds."""
+        throttled = time.monotonic() < self._until
+        return self._throttled if throttled else ACCEPTED, self._delays.get(path, 0.0)
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a client."""
+
+    def __init__(self, journal: Journal, faults: Faults) -> None:
+        self._journal = journal
+        self._faults = faults
+        self._parser = httptools.HttpRequestParser(self)
+        self._read = self._first = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._read = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self._first, self._path, self._body = self._read, "", b""
+
+    def on_url(self, url: bytes) -> None:
+        self._path += url.decode()
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        answer, delay = self._faults.answer(self._path)
+        accepted = answer is ACCEPTED
+        for sender, to in _messages(self._body):
+            self._journal.note(self._first, self._read, self._path, sender, to, accepted)
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
+
+
+def _messages(body: bytes) -> Iterator[tuple[str, int]]:
+    """Sender and recipient of every message in a request of kind webhook or twilio."""
+    if not body.startswith(b"{"):
+        form = parse_qs(body.decode())
+        yield form["From"][0], int(form["To"][0])
+    elif body.startswith(b'{"messages"'):
+        for message in msgspec.json.decode(body, type=_Request).messages:
+            yield message.from_, int(message.to)
+    else:
+        message = msgspec.json.decode(body, type=_Message)
+        yield message.from_, int(message.to)
+
+
+class StampingSink:
+    """A running sink process."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        command = [sys.executable, "-m", "benchmarks.stamping_sink", str(file)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.url = f"http://127.0.0.1:{self._read()}"
+
+    def count(self) -> int:
+        """Messages arrived so far."""
+        return self._ask("count")
+
+    def throttle(self, seconds: float, retry_after: int) -> None:
+        """Answer 429 with Retry-After for so many seconds from now."""
+        self._ask(f"throttle {seconds} {retry_after}")
+
+    def delay(self, path: str, seconds: float) -> None:
+        """Answer requests of a path this many seconds late; 0 ends it."""
+        self._ask(f"delay {path} {seconds * 1000}")
+
+    def end(self) -> list[Arrival]:
+        """Stop it; everything that has arrived."""
+        self._ask("end")
+        self.close()
+        return Journal.load(self._file)
+
+    def close(self) -> None:
+        """Stop it, if it still runs."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(END_SECONDS)
+        self._process.stdout.close()
+
+    def _ask(self, line: str) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> int:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the sink has ended")
+        return int(line)
+
+
+class _Orders:
+    """Obeys the lines on stdin."""
+
+    def __init__(self, file: Path) -> None:
+        self.journal = Journal()
+        self.faults = Faults()
+        self._file = file
+
+    def obey(self, line: str) -> bool:
+        """Do what a line says; False for the last one."""
+        match line.split():
+            case ["throttle", seconds, retry_after]:
+                self.faults.throttle(float(seconds), int(retry_after))
+            case ["delay", path, milliseconds]:
+                self.faults.delay(path, float(milliseconds) / 1000)
+            case ["end"]:
+                self.journal.save(self._file)
+            case ["count"]:
+                pass
+            case _:
+                raise SystemExit(f"unknown order {line!r}")
+        print(len(self.journal), flush=True)
+        return line.strip() != "end"
+
+
+async def _serve(file: Path) -> None:
+    loop, orders = asyncio.get_running_loop(), _Orders(file)
+    server = await loop.create_server(
+        lambda: Connection(orders.journal, orders.faults), "127.0.0.1", 0, backlog=4096
+    )
+    print(server.sockets[0].getsockname()[1], flush=True)
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while (line := await lines.readline()) and orders.obey(line.decode()):
+        pass
+    server.close()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(Path(sys.argv[1])))
