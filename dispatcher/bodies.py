@@ -139,7 +139,9 @@ class MessageError(Struct, frozen=True):
 
 
 class MessageStory(Struct, frozen=True):
-    """One message. What is not known before its first attempt is missing until then."""
+    """One message. What is not known before its first attempt is missing until then.
+    `waiting_for` is what holds it back while it is queued or scheduled ("limit carrier:de-telekom",
+    "suspended: …", "scheduled until …"); null when nothing does, and before its first attempt."""
 
     id: str
     status: StatusWord
@@ -154,6 +156,7 @@ class MessageStory(Struct, frozen=True):
     provider_id: str | None = None
     error: MessageError | None = None
     due_at: datetime | None = None
+    waiting_for: str | None = None
     attempts: Sequence[MessageAttempt] = ()
     attempts_used: int = 0
 

@@ -51,7 +51,6 @@ from dispatcher.settings import (
     toml_key,
     toml_value,
 )
-from dispatcher.units import Rates
 
 __all__ = ["PROVIDER_KEYS", "Config", "Secret", "convert", "find", "load", "to_builtins", "to_toml"]
 
@@ -346,6 +345,17 @@ def _check_references(config: Config) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"limits.{name}: there is more than one limit of this name")
+    _check_tenants(config)
+
+
+def _check_tenants(config: Config) -> None:
+    """Without [tenants] everybody is `default`, or what `send --tenant` says."""
+    for limit in config.limits:
+        if config.tenants and limit.tenant not in (None, "default", *config.tenants):
+            raise ConfigError(
+                f"limits.{limit.name}.tenant names an unknown tenant {toml_value(limit.tenant)}; "
+                f"known: {', '.join(config.tenants)}"
+            )
 
 
 def _provider_names(config: Config) -> Iterator[tuple[str, str]]:
@@ -374,27 +384,10 @@ def _check_access(config: Config) -> None:
 
 
 def _refuse_unbuilt(config: Config) -> None:
-    unbuilt: list[tuple[str, bool]] = []
     scheme = config.store.url.partition("://")[0]
-    unbuilt.append((f"store.url {scheme}://", scheme in ("redis+sentinel", "redis+cluster")))
-    for name, tenant in config.tenants.items():
-        unbuilt.append((f"tenants.{name}.rate", bool(tenant.rate.texts)))
-        unbuilt.append((f"tenants.{name}.max_queued", tenant.max_queued is not None))
+    unbuilt = [(f"store.url {scheme}://", scheme in ("redis+sentinel", "redis+cluster"))]
     for name, provider in config.providers.items():
         unbuilt.append((f'providers.{name}.cell "{provider.cell}"', provider.cell != "main"))
-    for where, rates in _rates(config):
-        unbuilt += [(f'{where} "{quota.text}"', True) for quota in rates.quotas]
-    for limit in config.limits:
-        unbuilt.append((f'limits.{limit.name}.unit "segment"', limit.unit == "segment"))
-        unbuilt.append((f"limits.{limit.name}.tenant", limit.tenant is not None))
-        later = limit.each in ("recipient", "sender", "tenant")
-        unbuilt.append((f'limits.{limit.name}.each "{limit.each}"', later))
     for what, used in unbuilt:
         if used:
             raise ConfigError(f"{what} is not supported yet")
-
-
-def _rates(config: Config) -> Iterator[tuple[str, Rates]]:
-    yield from ((f"providers.{name}.rate", item.rate) for name, item in config.providers.items())
-    yield from ((f"carriers.{name}.rate", item.rate) for name, item in config.carriers.items())
-    yield from ((f"limits.{item.name}.rate", item.rate) for item in config.limits)

@@ -10,7 +10,10 @@ nothing else looks at the kind of an error than these attributes.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Scope = Literal["account", "sender", "recipient"]
+"""Whom a provider asks to go slower: everybody, one sender, or one sender towards one recipient."""
 
 
 class DispatcherError(Exception):
@@ -50,6 +53,10 @@ class StoreFull(StoreUnavailable):
     """Redis has no memory left, or `[store] max_queued` is reached: ingest must wait."""
 
 
+class TenantFull(StoreFull):
+    """`[tenants.X] max_queued` is reached: this tenant must wait, others need not."""
+
+
 class SendError(DispatcherError):
     """A send that did not end as accepted.
 
@@ -82,9 +89,20 @@ class OutcomeUnknown(SendError):
 
 
 class Throttled(SendError):
-    """The provider asks for less: the limit pauses, the message is deferred."""
+    """The provider asks for less: the limit that `scope` names pauses, the message is deferred. Of
+    a recipient nothing pauses: only this message waits."""
 
     retryable = True
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        retry_after: float | None = None,
+        scope: Scope = "account",
+    ) -> None:
+        super().__init__(code, detail, retry_after)
+        self.scope = scope
 
 
 class Unsent(SendError):

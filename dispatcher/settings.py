@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, time
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import asdict
@@ -33,6 +34,8 @@ Class = Literal["urgent", "normal", "bulk"]
 OnUnknown = Literal["resend", "hold"]
 
 STORE_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
+SEGMENTED = ("sms", "mms")
+"""Channels whose texts are sent in segments."""
 LOOPBACK = ("localhost", "::1")
 MASK = "***"
 NAMED_TABLES = ("tenants", "operators", "providers", "senders", "carriers")
@@ -74,6 +77,18 @@ def _at_least(minimum: float, **durations: float) -> None:
         if seconds < minimum:
             least, got = format_duration(minimum), format_duration(seconds)
             raise ValueError(f'{key} must be at least "{least}", got "{got}"')
+
+
+def _check_rate(rate: Rates, ramp: Rates, timezone: str) -> None:
+    if ramp.quotas:
+        raise ValueError(f'ramp must hold rates per s, min or h, got "{ramp.quotas[0].text}"')
+    if ramp and not rate:
+        raise ValueError("ramp needs a rate per s, min or h, which holds after it")
+    try:
+        ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError):
+        example = 'a name of the IANA time zone database such as "Europe/Berlin"'
+        raise ValueError(f"timezone must be {example}, got {toml_value(timezone)}") from None
 
 
 class StoreConfig(Struct, frozen=True, kw_only=True):
@@ -127,13 +142,21 @@ class ApiConfig(Struct, frozen=True, kw_only=True):
 
 
 class TenantConfig(Struct, frozen=True, kw_only=True):
-    """`[tenants.NAME]`: several tokens are for rotation. No `classes` means every class."""
+    """`[tenants.NAME]`: several tokens are for rotation. No `classes` means every class. `rate` is
+    over all providers; `max_queued` in messages without an outcome.
+    """
 
     token: tuple[Secret, ...] = ()
     weight: Count = 1
     classes: tuple[Class, ...] = ()
     rate: Rates = Rates()
+    burst: Count = 1
+    ramp: Rates = Rates()
+    timezone: Text = "UTC"
     max_queued: Count | None = None
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, self.ramp, self.timezone)
 
 
 class OperatorConfig(Struct, frozen=True, kw_only=True):
@@ -145,13 +168,16 @@ class OperatorConfig(Struct, frozen=True, kw_only=True):
 class ProviderConfig(Struct, frozen=True, kw_only=True):
     """`[providers.NAME]`: the keys every kind has; all others are in `settings`, for the kind.
 
-    `concurrency` is in requests in flight per worker process, `burst` in messages. `on_unknown`
-    None leaves the choice to the class of the message.
+    `concurrency` is in requests in flight per worker process, `burst` in messages. `ramp` are the
+    rates of its first, second … 24 hours, after which `rate` holds; `timezone` is where the days
+    and months of its quotas end. `on_unknown` None leaves the choice to the class of the message.
     """
 
     kind: Text
     rate: Rates = Rates()
     burst: Count = 1
+    ramp: Rates = Rates()
+    timezone: Text = "UTC"
     concurrency: Count = 256
     timeout: Duration = Duration(30)
     on_unknown: OnUnknown | None = None
@@ -162,6 +188,7 @@ class ProviderConfig(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_rate(self.rate, self.ramp, self.timezone)
         _at_least(0.001, timeout=self.timeout)
 
 
@@ -175,6 +202,11 @@ class CarrierConfig(Struct, frozen=True, kw_only=True):
     prefixes: tuple[Prefix, ...] = ()
     rate: Rates = Rates()
     burst: Count = 1
+    ramp: Rates = Rates()
+    timezone: Text = "UTC"
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, self.ramp, self.timezone)
 
 
 class LimitConfig(Struct, frozen=True, kw_only=True):
@@ -186,6 +218,8 @@ class LimitConfig(Struct, frozen=True, kw_only=True):
     name: Name
     rate: Rates
     burst: Count = 1
+    ramp: Rates = Rates()
+    timezone: Text = "UTC"
     unit: Literal["message", "segment", "request"] = "message"
     provider: Text | None = None
     carrier: Text | None = None
@@ -194,8 +228,23 @@ class LimitConfig(Struct, frozen=True, kw_only=True):
     each: Literal["sender", "tenant", "carrier", "provider", "channel", "recipient"] | None = None
 
     def __post_init__(self) -> None:
+        _check_rate(self.rate, self.ramp, self.timezone)
         if self.unit == "request" and self.provider is None:
             raise ValueError('unit "request" needs provider: its batch decides what a request is')
+        if self.unit == "segment" and self.channel not in (None, *SEGMENTED):
+            raise ValueError(f'unit "segment" is for sms and mms, got channel "{self.channel}"')
+        if self.each == "recipient":
+            self._check_recipient()
+
+    def _check_recipient(self) -> None:
+        """Only the last message of each recipient is remembered."""
+        if self.unit != "message":
+            raise ValueError(f'unit must be "message" with each "recipient", got "{self.unit}"')
+        if self.ramp:
+            raise ValueError('ramp is not for each "recipient"')
+        if self.rate.quotas:
+            text = self.rate.quotas[0].text
+            raise ValueError(f'rate must be per s, min or h with each "recipient", got "{text}"')
 
 
 class RouteProvider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

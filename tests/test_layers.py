@@ -25,6 +25,7 @@ VOCABULARY = {
     "metrics": {"msgspec", "prometheus_client"},
     "settings": {"msgspec"},
     "template": {"msgspec"},
+    "limits": {"msgspec"},
     "units": {"msgspec"},
 }
 """Layer 0: the modules, and what each may import besides the standard library."""

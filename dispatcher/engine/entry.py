@@ -63,7 +63,7 @@ class HeldEntry:
 
     def waits(self) -> bool:
         """Some of its messages have not gone out."""
-        return self.cursor < len(self.rows) or bool(self.again)
+        return not self.lost and (self.cursor < len(self.rows) or bool(self.again))
 
     def take(self, most: int) -> Sequence[Row]:
         """The next messages that may be sent, at most `most`; those settled before are left out."""

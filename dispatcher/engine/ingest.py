@@ -1,4 +1,4 @@
-"""Turns recipients into entries: validate, find carrier and route, group by lane, cut.
+"""Turns recipients into entries: validate, find carrier and route, have them cut.
 
 The work of a batch that is the same for all its messages is done once, in `Submission.open`.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
 
+from dispatcher.engine.cutting import Fork, Lanes, Way
 from dispatcher.errors import (
     ConfigError,
     InvalidMessage,
@@ -24,7 +24,7 @@ from dispatcher.errors import (
     UsageError,
 )
 from dispatcher.exchange import Provider
-from dispatcher.messages import CHANNELS, CLASSES, ENTRY_MESSAGES, Content, Envelope, encode_body
+from dispatcher.messages import CHANNELS, CLASSES, Content, Envelope
 from dispatcher.policy.carriers import Carriers
 from dispatcher.policy.recipients import normalise
 from dispatcher.policy.routing import Limits, Route, Router
@@ -34,12 +34,8 @@ from dispatcher.template import Template
 
 log = logging.getLogger(__name__)
 
-ENTRY_SECONDS = 0.1
-"""An entry holds about what its lane may send in this time."""
 BEGINNING = -1
 """Number of the empty part that makes a batch known before its first record is accepted."""
-LANES_KNOWN = 4096
-"""Lanes whose limits are remembered. Submitters name carriers, so there may be any number."""
 _NAME = re.compile(NAME_PATTERN)
 
 
@@ -96,17 +92,6 @@ class Submission:
         return f"{crc32(msgspec.msgpack.encode(self)):08x}"
 
 
-@dataclass(slots=True)
-class _Group:
-    """Rows of one lane and route."""
-
-    lane: str
-    route: Route
-    size: int
-    new: NewLane
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-
-
 class Ingest:
     """Checks submissions against a configuration. It knows no store."""
 
@@ -119,7 +104,7 @@ class Ingest:
         channels = {name: provider.channels for name, provider in providers.items()}
         self.router = Router(config, channels)
         self.limits = Limits(config, batch_sizes(providers))
-        self.lane = lru_cache(LANES_KNOWN)(self._lane)
+        self.lanes = Lanes(config, self.limits)
 
     def open(
         self, submission: Submission, columns: Sequence[str], batch: str, now_us: int
@@ -129,6 +114,7 @@ class Ingest:
         Raises InvalidMessage, UsageError.
         """
         _check_words(submission)
+        self._check_class(submission)
         text = Template.compile(submission.content.text or "")
         names = _parameters(submission.content, text, columns)
         render = text.bind(names)
@@ -142,10 +128,13 @@ class Ingest:
         )  # fmt: skip
         return OpenBatch(self, submission, envelope, render, columns)
 
-    def _lane(self, provider: str, channel: str, carrier: str) -> tuple[tuple[str, ...], int]:
-        """The names of the limits a lane meets, and the messages of an entry there."""
-        limits = self.limits.of(provider, channel, carrier)
-        return limits, entry_size(self.limits, limits)
+    def _check_class(self, submission: Submission) -> None:
+        tenant = self.config.tenants.get(submission.tenant)
+        if tenant is not None and tenant.classes and submission.class_ not in tenant.classes:
+            raise UsageError(
+                f"class {submission.class_!r} is not open to tenant {submission.tenant}; "
+                f"allowed: {', '.join(sorted(tenant.classes))}"
+            )
 
     def _check_content(self, submission: Submission) -> None:
         """At least one provider of the channel must be able to carry it."""
@@ -200,7 +189,7 @@ class OpenBatch:
         self.names = envelope.columns
         self._ingest = ingest
         self._render = render
-        self._lanes: dict[tuple[str, Route], _Group] = {}
+        self._ways: dict[tuple[str, Route], Way] = {}
         self._routes: dict[Route, Route] = {}
         self._seen: set[int] = set()
         self._missing = [name for name in self.names if name not in columns]
@@ -212,30 +201,26 @@ class OpenBatch:
 
     def part(self, first: int, recipients: Sequence[Recipient]) -> Part:
         """Check records and cut the good ones into entries. Nothing is written."""
-        groups: dict[tuple[str, Route], _Group] = {}
+        forks: dict[tuple[str, Route], Fork] = {}
         rejected: list[Rejected] = []
         carriers: dict[str, int] = {}
         check = duplicates = 0
         for recipient in recipients:
             check = crc32(repr(recipient).encode("utf-8", "surrogateescape"), check)
             try:
-                to, carrier, route = self._place(recipient)
-                group = groups.get((carrier, route)) or self._group(groups, carrier, route)
+                to, carrier, route, text = self._place(recipient)
             except InvalidMessage as error:
                 rejected.append(Rejected(recipient.index, error.code, error.detail))
                 continue
             if self._repeats(to):
                 duplicates += 1
                 continue
-            group.rows.append(_row(recipient, to))
+            fork = forks.get((carrier, route)) or self._fork(forks, carrier, route)
+            (fork.only or fork.group(to, text)).rows.append(_row(recipient, to))
             carriers[carrier] = carriers.get(carrier, 0) + 1
-        entries = [entry for group in groups.values() for entry in self._cut(group)]
-        lanes = {group.lane: group.new for group in groups.values()}
+        entries, lanes = self._cut(forks.values())
         accepted = len(recipients) - len(rejected) - duplicates
-        return Part(
-            first, f"{check:08x}", entries, list(lanes.values()), accepted, rejected, carriers,
-            duplicates,
-        )  # fmt: skip
+        return Part(first, f"{check:08x}", entries, lanes, accepted, rejected, carriers, duplicates)
 
     def _repeats(self, to: str) -> bool:
         """With `dedupe`: whether this recipient was accepted before."""
@@ -245,7 +230,7 @@ class OpenBatch:
         self._seen.add(mark)
         return len(self._seen) == known
 
-    def _place(self, recipient: Recipient) -> tuple[str, str, Route]:
+    def _place(self, recipient: Recipient) -> tuple[str, str, Route, str]:
         channel, ingest = self.submission.channel, self._ingest
         to = normalise(channel, recipient.to)
         if None in recipient.values:
@@ -264,7 +249,7 @@ class OpenBatch:
                 "text_too_long",
                 f"{len(text)} characters, {route.providers[0]} takes {most} at most",
             )
-        return to, carrier, route
+        return to, carrier, route, text
 
     def _usable(self, route: Route) -> Route:
         """The route without providers that cannot carry the content or have no such sender."""
@@ -282,35 +267,40 @@ class OpenBatch:
             known = self._routes[route] = route._replace(providers=tuple(able))
         return known
 
-    def _group(self, groups: dict[tuple[str, Route], _Group], carrier: str, route: Route) -> _Group:
-        known = self._lanes.get((carrier, route))
-        if known is None:
-            provider, channel = route.providers[0], self.submission.channel
-            lane = f"{provider}/{channel}/{carrier}"
-            limits, size = self._ingest.lane(provider, channel, carrier)
-            tenant = self._ingest.config.tenants.get(self.submission.tenant)
-            new = NewLane(lane, limits, 1.0 if tenant is None else float(tenant.weight))
-            known = self._lanes[(carrier, route)] = _Group(lane, route, size, new)
-        group = groups[(carrier, route)] = _Group(known.lane, route, known.size, known.new)
-        return group
-
-    def _cut(self, group: _Group) -> list[NewEntry]:
-        envelope = msgspec.structs.replace(
-            self.envelope, providers=group.route.providers, on_unknown=group.route.on_unknown
-        )
-        rows, size = group.rows, group.size
-        return [
-            NewEntry(
-                group.lane,
-                envelope.class_,
-                len(rows[at : at + size]),
-                1,
-                envelope.expires_us,
-                self.submission.send_at_us,
-                encode_body(envelope, rows[at : at + size]),
+    def _fork(self, forks: dict[tuple[str, Route], Fork], carrier: str, route: Route) -> Fork:
+        way = self._ways.get((carrier, route))
+        if way is None:
+            given = self.submission
+            way = self._ways[carrier, route] = self._ingest.lanes.way(
+                route, given.channel, carrier, given.sender, given.tenant
             )
-            for at in range(0, len(rows), size)
-        ]
+        fork = forks[carrier, route] = Fork(way)
+        return fork
+
+    def _cut(self, forks: Iterable[Fork]) -> tuple[list[NewEntry], list[NewLane]]:
+        tenant = self._ingest.config.tenants.get(self.submission.tenant)
+        weight = 1.0 if tenant is None else float(tenant.weight)
+        groups = [group for fork in forks for group in fork.groups()]
+        lanes = {group.lane.name: group.lane.limits for group in groups}
+        due_us = self.submission.send_at_us
+        return (
+            [entry for group in groups for entry in group.entries(self.envelope, due_us)],
+            [NewLane(lane, limits, weight) for lane, limits in lanes.items()],
+        )
+
+    @property
+    def _tenant_most(self) -> int:
+        tenant = self._ingest.config.tenants.get(self.submission.tenant)
+        return (tenant and tenant.max_queued) or 0
+
+    def _check_fits(self, messages: int) -> None:
+        bounds = {
+            "[store]": self._ingest.config.store.max_queued,
+            f"[tenants.{self.submission.tenant}]": self._tenant_most or messages,
+        }
+        for table, most in bounds.items():
+            if messages > most:
+                raise ConfigError(f"{table} max_queued = {most} is less than {messages} at a time")
 
     async def begin(self, queue: Queue, patience: float, waiting: Callable[[str], None]) -> None:
         """Make the batch known to the store, so that its id can be given away and resumed."""
@@ -327,6 +317,7 @@ class OpenBatch:
             channel=self.submission.channel,
             options=self.submission.fingerprint(),
             max_queued=self._ingest.config.store.max_queued,
+            tenant_most=self._tenant_most,
             lanes=part.lanes,
             entries=part.entries,
         )
@@ -336,9 +327,7 @@ class OpenBatch:
     ) -> Accepted:
         """Like `enqueue`, but an unreachable store is waited for (`patience` seconds), and a full
         one as long as it takes; `waiting` is told why. Raises StoreUnavailable, ConfigError."""
-        most = self._ingest.config.store.max_queued
-        if part.accepted > most:
-            raise ConfigError(f"[store] max_queued = {most} is less than {part.accepted} at a time")
+        self._check_fits(part.accepted)
         pause, waited = 0.1, 0.0
         while True:
             try:
@@ -357,15 +346,6 @@ class OpenBatch:
 def batch_sizes(providers: Mapping[str, Provider]) -> dict[str, int]:
     """Messages a request of each provider may carry."""
     return {name: provider.batch for name, provider in providers.items()}
-
-
-def entry_size(limits: Limits, names: Sequence[str]) -> int:
-    """Messages per entry in a lane with these limits."""
-    intervals = [found[1] for name in names if (found := limits.define(name)) is not None]
-    slowest = max(intervals, default=0.0)
-    if slowest <= 0:
-        return ENTRY_MESSAGES
-    return max(1, min(ENTRY_MESSAGES, round(ENTRY_SECONDS * 1e6 / slowest)))
 
 
 def _parameters(content: Content, text: Template, columns: Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
-"""Opens claimed entries: decode once, and know what of an entry was settled before."""
+"""Opens claimed entries: decode once, know what of an entry was settled before, and hold back
+messages whose recipients have had one just now."""
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -10,19 +12,28 @@ from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.entry import HeldEntry, requests
 from dispatcher.errors import InvalidMessage, OutcomeUnknown
 from dispatcher.exchange import Provider
+from dispatcher.limits import Limit
 from dispatcher.messages import Content, Envelope, Row, Status, UnknownFormat, decode_body
 from dispatcher.settings import Config
 from dispatcher.store.inspector import Inspector
 from dispatcher.store.queue import ClaimedEntry, Move
+from dispatcher.store.screening import Screening, Waiting
 
 log = logging.getLogger(__name__)
 
 FORMAT_WAIT = 5.0
 """Seconds an entry of an unknown format waits for a worker that knows it."""
+SEND_SECONDS = 0.2
+"""How long after its entry was opened a message with a slot goes out, at most."""
+RECIPIENT_LIMIT = "recipient_limit"
+"""The code of a message that waits for its recipient's turn."""
+SPREAD_SECONDS = 0.02
+"""Messages with the same turn come back spread over this time."""
 
 
 class Intake:
-    """`unclear` decides about a message that may have been sent by a worker that died."""
+    """`unclear` decides about a message that may have been sent by a worker that died; `pairs` are
+    the limits of a lane that hold for each recipient by itself."""
 
     def __init__(
         self,
@@ -31,12 +42,18 @@ class Intake:
         inspector: Inspector,
         clock: StoreClock,
         unclear: Callable[[HeldEntry, Row, OutcomeUnknown], None],
+        screening: Screening,
+        pairs: Callable[[str], Sequence[Limit]],
     ) -> None:
         self._config = config
         self._provider = provider
         self._inspector = inspector
         self._clock = clock
         self._unclear = unclear
+        self._screening = screening
+        self._pairs = pairs
+        wait = config.providers[provider.name].batch_wait if provider.batch > 1 else 0.0
+        self._within_us = int((SEND_SECONDS + wait) * 1e6)
 
     async def open(self, claimed: ClaimedEntry, lane: str) -> HeldEntry:
         """Make a claimed entry ready to send. Expired and cancelled entries, entries nobody here
@@ -57,11 +74,16 @@ class Intake:
         )
         if claimed.ambiguous is not None:
             await self._recall(entry)
+        if not claimed.mark and fault is None and (limits := self._pairs(lane)):
+            await self._screen(entry, limits)
+        if claimed.ambiguous is not None:
             self._resolve_ambiguous(entry)
         if claimed.mark:
             self._end_all(entry, Status.EXPIRED if claimed.mark == "expired" else Status.CANCELLED)
         elif fault is not None:
             self._end_all(entry, Status.DEAD, fault)
+        while entry.cursor in entry.skip:
+            entry.cursor += 1
         return entry
 
     async def _recall(self, entry: HeldEntry) -> None:
@@ -80,6 +102,32 @@ class Intake:
                 done.add(at)
         entry.skip = frozenset(done)
         entry.left -= len(done)
+
+    async def _screen(self, entry: HeldEntry, limits: Sequence[Limit]) -> None:
+        """Keep the messages whose recipients may have one now. The others are put back until their
+        turn, and those without a slot at once: their turn is asked for when they get one."""
+        first, budget = entry.claimed.ambiguous or 0, min(entry.budget, len(entry.rows))
+        asking = [at for at in range(first, budget) if at not in entry.skip]
+        turns: list[int] = []
+        if asking:
+            waiting = [_waiting(entry.rows[at]) for at in asking]
+            turns = await self._screening.screen(limits, waiting, self._within_us)
+        late = {at: due_us for at, due_us in zip(asking, turns, strict=True) if due_us}
+        for at, due_us in late.items():
+            self._hold_back(entry, entry.rows[at], due_us)
+        entry.give_back(self._clock.now_us(), budget)
+        entry.skip = frozenset(at for at in entry.skip if at < budget).union(late)
+
+    def _hold_back(self, entry: HeldEntry, row: Row, due_us: int) -> None:
+        spread_us = int(random.random() * SPREAD_SECONDS * 1e6)
+        entry.put_back(
+            row,
+            self._clock.now_us(),
+            due_us=due_us + spread_us,
+            code=RECIPIENT_LIMIT,
+            attempts=row.attempts,
+            age_ms=row.age_ms,
+        )
 
     def _resolve_ambiguous(self, entry: HeldEntry) -> None:
         """Messages with a slot when their worker died may have been sent."""
@@ -120,6 +168,10 @@ class Intake:
             )
         )
         return entry
+
+
+def _waiting(row: Row) -> Waiting:
+    return Waiting(row.to, bool(row.history) and row.history[-1].code == RECIPIENT_LIMIT)
 
 
 def _unprepared(rows: Sequence[Row]) -> NoReturn:

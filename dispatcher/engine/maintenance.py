@@ -1,17 +1,20 @@
-"""The roles beside the pumps: the heartbeat with its watch over other workers, and the bell."""
+"""The roles beside the pumps: the heartbeat with its watch over other workers, the bell, and what
+other workers and operators have changed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
 
 from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.pump import Pump
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.bell import Bell
+from dispatcher.store.control import Announcement, Control
 from dispatcher.store.queue import Heartbeat, Queue
 
 log = logging.getLogger(__name__)
@@ -20,20 +23,31 @@ LAG_SECONDS = 1.0
 SWEEP_SECONDS = 60.0
 MARGIN_SECONDS = 0.25
 """A worker that could not renew stops sending this long before its lease ends."""
+OVERDUE_SECONDS = 0.1
+"""An announcement that is not here so long after its number is lost."""
 
 
 class Heart:
     """Renews the lease of a worker and takes over from workers that no longer renew theirs.
 
     A worker counts as dead when its heartbeat is older than the lease and was seen unchanged for
-    half a lease by this clock, while the store answered all the time.
+    half a lease by this clock, while the store answered all the time. `numbered` gets the number of
+    changes from every answer.
     """
 
-    def __init__(self, queue: Queue, worker: str, lease: float, clock: StoreClock) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        worker: str,
+        lease: float,
+        clock: StoreClock,
+        numbered: Callable[[int], None],
+    ) -> None:
         self._queue = queue
         self._worker = worker
         self._lease = lease
         self._clock = clock
+        self._numbered = numbered
         self._until = 0.0
         self._seen: dict[str, tuple[str, float]] = {}
 
@@ -63,6 +77,7 @@ class Heart:
         after = monotonic()
         self._until = before + self._lease
         self._clock.learn(beat.now_us, before, after)
+        self._numbered(beat.control)
         if after - before > self._lease / 6:
             self._seen.clear()
         seen = self._seen
@@ -93,6 +108,75 @@ class Heart:
                 rest = max(self._lease - silent, self._lease / 2 - (now - since))
                 pause = min(pause, max(0.05, rest + 0.05))
         return pause
+
+
+class Changes:
+    """Has the pumps look anew at what is announced. Announcements may get lost: when the store
+    counts more changes than were heard of, the pumps look anew at everything."""
+
+    def __init__(self, control: Control, worker: str, pumps: Mapping[str, Pump]) -> None:
+        self._control = control
+        self._worker = worker
+        self._pumps = pumps
+        self._heard: int | None = None
+        self._latest = 0
+        self._overdue: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        pause = 0.05
+        while True:
+            try:
+                number = await self._control.number()
+                async with aclosing(self._control.announcements()) as announcements:
+                    async for announcement in announcements:
+                        pause = 0.05
+                        if announcement is None:
+                            self._begin(number)
+                        else:
+                            self._hear(announcement)
+            except StoreUnavailable as error:
+                log.warning("announcements: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    def numbered(self, number: int) -> None:
+        """The store has counted so many changes."""
+        self._latest = number
+        if self._heard is None or number == self._heard:
+            return
+        if number < self._heard:  # an answer from before the last change, or an emptied store
+            self._heard = number
+        elif self._overdue is None:
+            loop = asyncio.get_running_loop()
+            self._overdue = loop.call_later(OVERDUE_SECONDS, self._catch_up)
+
+    def close(self) -> None:
+        """Forget what is overdue."""
+        if self._overdue is not None:
+            self._overdue.cancel()
+
+    def _begin(self, number: int) -> None:
+        """Nothing from this number on is missed."""
+        missed = self._heard is not None and self._heard != number
+        self._heard = number
+        if missed:
+            self._tell("*")
+
+    def _hear(self, announcement: Announcement) -> None:
+        self._heard = (self._heard or 0) + 1
+        if announcement.origin != self._worker:  # its own changes a worker has acted on before
+            self._tell(announcement.what)
+
+    def _catch_up(self) -> None:
+        self._overdue = None
+        if self._heard is not None and self._latest > self._heard:
+            self._heard = self._latest
+            self._tell("*")
+
+    def _tell(self, what: str) -> None:
+        for pump in self._pumps.values():
+            pump.control(what)
 
 
 async def sweep(queue: Queue, dead_seconds: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from dispatcher import metrics
@@ -20,7 +20,7 @@ from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, Send, SlotRun
 from dispatcher.engine.sending import Sender
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import ProviderConfig
-from dispatcher.store.queue import Claim, ClaimedEntry, Grant, Queue
+from dispatcher.store.queue import Claim, ClaimedEntry, Grant, Queue, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ GRANT_SECONDS = 0.1
 TICK_SECONDS = 0.002
 HELD_SECONDS = 5.0
 """Messages that got no slot for this long go back to the queue."""
+PAUSED_SECONDS = 60.0
+"""In a pause that is asked for they wait for its end, but no longer than this."""
 IDLE_SECONDS = 1.0
 GAP_SECONDS = 0.01
 """Least time between two claims that no room called for."""
@@ -39,8 +41,9 @@ SETTLE_BACKLOG = 50_000
 
 class Pump:
     """`may_send` says whether the lease still holds, `whole` whether a lane meets a limit in
-    requests; `limits_missing` writes limits back. Every `compare_seconds` what the store says is
-    held is compared with what is held here: a claim given up for lost may run late."""
+    requests, `limits_of` which limits it meets; `limits_missing` writes limits back, `numbered`
+    gets the number of changes. Every `compare_seconds` what the store says is held is compared
+    with what is held here: a claim given up for lost may run late."""
 
     def __init__(
         self,
@@ -55,10 +58,12 @@ class Pump:
         may_send: Callable[[], bool],
         compare_seconds: float,
         whole: Callable[[str], bool],
+        limits_of: Callable[[str], Sequence[str]],
         limits_missing: Callable[[Iterable[str]], Awaitable[None]],
+        numbered: Callable[[int], None],
     ) -> None:
         self.name = name
-        self.lanes: dict[str, LaneRun] = {}
+        self.lanes: dict[tuple[str, int], LaneRun] = {}
         self.wake = asyncio.Event()
         self._config = config
         self._worker = worker
@@ -68,7 +73,9 @@ class Pump:
         self._sender = sender
         self._may_send = may_send
         self._whole = whole
+        self._limits_of = limits_of
         self._limits_missing = limits_missing
+        self._numbered = numbered
         self._capacity = min(CAPACITY_MOST, config.concurrency * 2 * sender.batch)
         self._batch_wait = float(config.batch_wait)
         self._doubt = False
@@ -80,11 +87,15 @@ class Pump:
         self._next_at = 0.0
         self._paused_until = 0.0
         self._empties = 0
+        self._changed: set[str] = set()
+        self._pauses: dict[str, float] = {}
+        self._claiming = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._loop = asyncio.get_running_loop()
         sender.freed = self._freed
         sender.hold = self._hold
+        sender.pause = self._pause
         sender.untake = self._untake
 
     async def run(self) -> None:
@@ -136,6 +147,23 @@ class Pump:
         if self._timer is not None:
             self._timer.cancel()
 
+    def control(self, what: str) -> None:
+        """Something was changed: limits by name, `lane:<lane>`, or `*`. Slots granted before are
+        dropped where it matters, and asked for again at once."""
+        self._changed |= set(what.split())
+        self._drop_changed()
+        self.ring()
+
+    def _drop_changed(self) -> None:
+        now = monotonic()
+        self._pauses = {name: until for name, until in self._pauses.items() if until > now}
+        names = self._changed | self._pauses.keys()
+        for lane in self.lanes.values():
+            if names & self._names_of(lane):
+                lane.drop_slots()
+        if not self._claiming:
+            self._changed = set()
+
     def ring(self) -> None:
         """Something may be due now."""
         self._next_at = 0.0
@@ -153,18 +181,21 @@ class Pump:
             field: entry for field, entry in self._open.items() if not (entry.written or entry.lost)
         }
         self.lanes = {name: lane for name, lane in self.lanes.items() if not lane.idle()}
-        asked = {lane.name: lane.wants() for lane in self.lanes.values()}
         held = [
-            (lane.name, most, asked[lane.name])
-            for lane in self.lanes.values()
-            if (most := lane.most()) or asked[lane.name]
+            Wanted(lane.name, lane.cost, lane.most(), lane.wants()) for lane in self.lanes.values()
         ]
-        timeout, before = float(self._config.timeout), monotonic()
+        before = monotonic()
+        self._claiming = True
         claim = await self._queue.claim(
-            self.name, self._worker, max(0, self.room()), timeout + 5, held
+            self.name,
+            self._worker,
+            max(0, self.room()),
+            float(self._config.timeout) + 5,
+            [item for item in held if item.most or item.fields],
         )
         after = monotonic()
         metrics.CLAIMS.inc()
+        self._numbered(claim.control)
         self._clock.learn(claim.now_us, before, after)
         if claim.breaker != self._breaker:
             log.warning("%s: breaker is %s", self.name, claim.breaker)
@@ -174,8 +205,11 @@ class Pump:
             log.warning("%s: not defined in the store: %s", self.name, ", ".join(claim.skipped))
             await self._limits_missing(claim.skipped)
         for grant in claim.grants:
-            await self._accept(grant, asked.get(grant.lane, ()), before, after)
-        if monotonic() < self._paused_until:  # asked for while the claim was under way
+            await self._accept(grant, before, after)
+        self._claiming = False
+        if self._changed or self._pauses:  # while the claim was under way: it may be of before
+            self._drop_changed()
+        if monotonic() < self._paused_until:
             self._hold(0.0)
         self._return_stale(monotonic())
         self._pace(claim, after)
@@ -189,15 +223,13 @@ class Pump:
             if all(grant.paced for grant in claim.grants):
                 wait = max(wait, GAP_SECONDS)
         else:
-            self._empties += 1
+            self._empties = 1 if claim.awaited else self._empties + 1
             wait = max(claim.next_us / 1e6, GAP_SECONDS) + GRANT_SECONDS * (self._empties - 1)
         self._next_at = now + min(wait, IDLE_SECONDS)
 
-    async def _accept(
-        self, grant: Grant, asked: Iterable[tuple[str, int]], before: float, after: float
-    ) -> None:
-        lane = self._lane(grant.lane)
-        lane.book(list(asked), grant.booked)
+    async def _accept(self, grant: Grant, before: float, after: float) -> None:
+        lane = self._lane(grant.lane, grant.cost)
+        lane.book(grant.booked)
         offset, spacing = grant.offset_us / 1e6, grant.spacing_us / 1e6
         late = grant.count
         if offset < 0 < spacing:  # a burst: slots in the past may be used at once
@@ -221,7 +253,7 @@ class Pump:
 
     def _return_stale(self, now: float) -> None:
         for name, lane in list(self.lanes.items()):
-            if not lane.slots and now - lane.granted_at > HELD_SECONDS:
+            if not lane.slots and now - lane.wanted_since > HELD_SECONDS:
                 self.give_back(lane)
                 if not any(lane.held()) and not lane.collected():
                     del self.lanes[name]
@@ -250,19 +282,36 @@ class Pump:
     def _hold(self, seconds: float) -> None:
         """The provider asks for a pause: unused slots are dropped, and nothing is claimed before
         the store knows of the pause."""
-        self._paused_until = max(self._paused_until, monotonic() + min(seconds, IDLE_SECONDS))
+        now = monotonic()
+        self._paused_until = max(self._paused_until, now + min(seconds, IDLE_SECONDS))
         for lane in self.lanes.values():
             lane.drop_slots()
+            lane.keep(now + min(seconds, PAUSED_SECONDS))
+
+    def _pause(self, what: str, seconds: float) -> None:
+        """Some limits or a lane must pause: their unused slots are dropped, and new ones not used
+        before the store knows of the pause."""
+        now, names = monotonic(), set(what.split())
+        for name in names:
+            self._pauses[name] = max(now + min(seconds, IDLE_SECONDS), self._pauses.get(name, 0.0))
+        self._drop_changed()
+        for lane in self.lanes.values():
+            if names & self._names_of(lane):
+                lane.keep(now + min(seconds, PAUSED_SECONDS))
+
+    def _names_of(self, lane: LaneRun) -> set[str]:
+        """What an announcement may say that concerns a lane."""
+        return {"*", f"lane:{lane.name}", *self._limits_of(lane.name)}
 
     def _untake(self, send: Send) -> None:
         """A connection came too late for these messages: they wait for slots of their own again."""
-        self._lane(send.entry.lane).untake(send)
+        self._lane(send.entry.lane, send.entry.claimed.cost).untake(send)
 
-    def _lane(self, name: str) -> LaneRun:
-        lane = self.lanes.get(name)
+    def _lane(self, name: str, cost: int) -> LaneRun:
+        lane = self.lanes.get((name, cost))
         if lane is None:
-            whole = self._whole(name)
-            lane = self.lanes[name] = LaneRun(name, self._sender.batch, whole=whole)
+            lane = LaneRun(name, self._sender.batch, cost=cost, whole=self._whole(name))
+            self.lanes[name, cost] = lane
         return lane
 
     def _tick(self) -> None:

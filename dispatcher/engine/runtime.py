@@ -7,25 +7,27 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterable
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
-from dispatcher.engine.maintenance import Heart, listen, sweep, watch_loop
+from dispatcher.engine.maintenance import Changes, Heart, listen, sweep, watch_loop
 from dispatcher.engine.pump import Pump
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
 from dispatcher.errors import StoreUnavailable
 from dispatcher.exchange import Provider, Transport
-from dispatcher.messages import Lane
 from dispatcher.policy.recipients import Allow
 from dispatcher.policy.routing import Limits
 from dispatcher.settings import Config
 from dispatcher.store.bell import Bell
+from dispatcher.store.control import Control
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import NewLane, Queue, WorkerLost
+from dispatcher.store.screening import Screening
 from dispatcher.transport import create as create_transport
 
 log = logging.getLogger(__name__)
@@ -43,15 +45,18 @@ async def write_limits(
     store: Store, limits: Limits, known: Iterable[str], names: Iterable[str] | None = None
 ) -> None:
     """Write limits, all or some by name, and those of the lanes of the `known` providers."""
+    now_us = time.time_ns() // 1000
     if names is None:
         lanes = await store.inspector.lane_names(known)
-        wanted = limits.definitions()
+        configured = (limit.name for limit in limits.definitions(now_us))
+        met = (name for lane in lanes for name in limits.of(lane))
+        wanted = {*configured, *await store.inspector.limit_names(), *met}
     else:
-        missing = set(names)
-        lanes = [name.removeprefix("lane:") for name in missing if name.startswith("lane:")]
-        wanted = [found for name in missing if (found := limits.define(name)) is not None]
-    new = [NewLane(name, limits.of(*Lane.parse(name))) for name in lanes]
-    await store.queue.write_limits(wanted, new)
+        wanted = set(names)
+        lanes = [name.removeprefix("lane:") for name in wanted if name.startswith("lane:")]
+    found = (limits.define(name, now_us) for name in wanted)
+    new = [NewLane(lane, limits.of(lane)) for lane in lanes]
+    await store.queue.write_limits(filter(None, found), new)
 
 
 class Worker:
@@ -87,19 +92,34 @@ class _Life:
         parts = (socket.gethostname(), str(os.getpid()), member, secrets.token_hex(4))
         self.name = ".".join(filter(None, parts))
         self._clock = StoreClock()
-        self._heart = Heart(self._queue, self.name, config.worker.lease, self._clock)
+        self._pumps: dict[str, Pump] = {}
+        self._changes = Changes(Control(store.blocking, store.keys), self.name, self._pumps)
+        self._heart = Heart(
+            self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered
+        )
         self._settler = Settler(self._queue, self.name, config)
         self._limits = Limits(config, batch_sizes(providers))
         self._transports: list[Transport] = []
         self._senders: list[Sender] = []
-        self._pumps = {name: self._pump(name, item) for name, item in providers.items()}
+        for name, item in providers.items():
+            self._pumps[name] = self._pump(name, item)
 
     def _pump(self, name: str, provider: Provider) -> Pump:
         settings = self._config.providers[name]
         transport = create_transport(settings.http, settings.concurrency)
         allow = Allow(self._config.safety.allow)
-        sender = Sender(name, self._config, provider, transport, self._settler, self._clock, allow)
-        intake = Intake(self._config, provider, self._store.inspector, self._clock, sender.unclear)
+        sender = Sender(
+            name, self._config, provider, transport, self._settler, self._clock, allow, self._limits
+        )  # fmt: skip
+        intake = Intake(
+            self._config,
+            provider,
+            self._store.inspector,
+            self._clock,
+            sender.unclear,
+            Screening(self._store.client, self._store.keys),
+            self._limits.recipient,
+        )
         self._transports.append(transport)
         self._senders.append(sender)
         return Pump(
@@ -112,8 +132,10 @@ class _Life:
             sender=sender,
             may_send=self._heart.alive,
             compare_seconds=self._config.worker.lease / 3,
-            whole=lambda lane: self._limits.whole(*Lane.parse(lane)),
+            limits_of=self._limits.of,
+            whole=self._limits.whole,
             limits_missing=lambda names: write_limits(self._store, self._limits, (), names),
+            numbered=self._changes.numbered,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -129,6 +151,7 @@ class _Life:
                 ("settle", self._settler.run()),
                 ("heartbeat", self._heart.run()),
                 ("bell", listen(bell, self._pumps)),
+                ("control", self._changes.run()),
                 ("loop", watch_loop()),
                 ("sweep", sweep(self._queue, self._config.retention.dead)),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
@@ -146,6 +169,7 @@ class _Life:
             for task in (*roles, stopped):
                 task.cancel()
             await asyncio.gather(*roles, stopped, return_exceptions=True)
+            self._changes.close()
             for pump in self._pumps.values():
                 pump.abandon()
             for transport in self._transports:

@@ -17,6 +17,7 @@ from dispatcher.engine.settler import Settler
 from dispatcher.errors import (
     OutcomeUnknown,
     Permanent,
+    Scope,
     SendError,
     Throttled,
     Transient,
@@ -26,6 +27,7 @@ from dispatcher.exchange import Accepted, BatchProvider, Delivery, Provider, Res
 from dispatcher.messages import Lane, Row, Status
 from dispatcher.policy.decide import THROTTLED_WAIT, Rule, Standing, decide
 from dispatcher.policy.recipients import Allow
+from dispatcher.policy.routing import Limits, pick_sender, sender_pool
 from dispatcher.settings import Config
 
 log = logging.getLogger(__name__)
@@ -50,8 +52,9 @@ _ENDS = {
 class Sender:
     """The way of messages through one provider, from the slot to the outcome.
 
-    `freed` is called when a request has ended, `hold` (seconds) when the provider asks for a pause,
-    `untake` with messages that were not written in time.
+    `freed` is called when a request has ended, `untake` with messages that need another slot,
+    `hold` (seconds) when nothing may be sent for a while, `pause` (limits or a lane, named as in
+    announcements; seconds) when this concerns some lanes only.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Sender:
         settler: Settler,
         clock: StoreClock,
         allow: Allow,
+        limits: Limits,
     ) -> None:
         self.name = name
         self.batch = provider.batch
@@ -74,6 +78,7 @@ class Sender:
         self.reserve = self._concurrency // 10
         self.freed: Callable[[], None] = lambda: None
         self.hold: Callable[[float], None] = lambda _: None
+        self.pause: Callable[[str, float], None] = lambda what, seconds: None
         self.untake: Callable[[Send], None] = lambda _: None
         self._missed = 0
         self._patient = False
@@ -82,6 +87,8 @@ class Sender:
         self._settler = settler
         self._clock = clock
         self._allow = allow
+        self._limits = limits
+        self._pools = config.senders
         self._on_unknown = config.providers[name].on_unknown
         retry = config.retry
         self._send_seconds = metrics.SEND_SECONDS.of(name)
@@ -204,20 +211,63 @@ class Sender:
         entry, rows = send.entry, send.rows
         accepted = [verdict for verdict in verdicts if isinstance(verdict, Accepted)]
         if len(accepted) < len(rows):
-            for row, verdict in zip(rows, verdicts, strict=True):
-                if not isinstance(verdict, Accepted):
-                    count_error(entry.lane, verdict.code)
-                    self._apply(entry, row, verdict, row.age_ms + age_ms)
-            rows = [
-                row
-                for row, verdict in zip(rows, verdicts, strict=True)
-                if isinstance(verdict, Accepted)
-            ]
+            answered = list(zip(rows, verdicts, strict=True))
+            refused = [(row, v) for row, v in answered if not isinstance(v, Accepted)]
+            self._refuse(entry, refused, age_ms)
+            rows = [row for row, verdict in answered if isinstance(verdict, Accepted)]
         if rows:
             entry.sent(rows, accepted, now_us)
             waited = now_us - entry.envelope.accepted_us
             metrics.QUEUE_SECONDS.of(entry.class_).observe(waited / 1e6, len(rows))
             self._settler.note(entry)
+
+    def _refuse(
+        self, entry: HeldEntry, refused: Sequence[tuple[Row, SendError]], age_ms: int
+    ) -> None:
+        """What is throttled with others waits for their next slot, the rest is decided upon."""
+        waiting: dict[str, list[Row]] = {}
+        for row, error in refused:
+            count_error(entry.lane, error.code)
+            what = self._throttled(entry.lane, error) if isinstance(error, Throttled) else ""
+            if what and not self._expires_before(entry, error.retry_after or THROTTLED_WAIT):
+                waiting.setdefault(what, []).append(row)
+            else:
+                self._apply(entry, row, error, row.age_ms + age_ms)
+        for rows in waiting.values():
+            self._wait(entry, rows)
+
+    def _expires_before(self, entry: HeldEntry, wait: float) -> bool:
+        """Whether the messages of an entry expire within so many seconds."""
+        expires = entry.envelope.expires_us
+        return 0 < expires <= self._clock.now_us() + wait * 1e6
+
+    def _throttled(self, lane: str, error: Throttled) -> str:
+        """Pause what an answer asks to go slower: its limits, or the lane; "" for nothing."""
+        what = self._slowed(lane, error.scope)
+        wait = error.retry_after or THROTTLED_WAIT
+        for name in what:
+            self._settler.throttled(name, wait)
+        if error.scope == "account":
+            self.hold(wait)
+        elif what:
+            self.pause(" ".join(what), wait)
+        return " ".join(what)
+
+    def _slowed(self, lane: str, scope: Scope) -> Sequence[str]:
+        if scope == "account":
+            return (f"provider:{self.name}",)
+        if scope == "recipient":
+            return ()
+        _, _, rest = lane.partition("/sender=")
+        sender = rest.partition("/")[0]
+        limits = [name for name in self._limits.of(lane) if sender and name.endswith(f"/{sender}")]
+        return limits or (f"lane:{lane}",)
+
+    def _wait(self, entry: HeldEntry, rows: Sequence[Row]) -> None:
+        """Have messages wait here for a slot after the pause: putting each of them aside in the
+        store would cost more than sending it. They are counted when their entry is written next."""
+        entry.counters["deferred"] = entry.counters.get("deferred", 0) + len(rows)
+        self.untake(Send(entry, rows))
 
     def _verdicts(self, result: Result, count: int) -> Sequence[Verdict]:
         if result.delivery is Delivery.NOT_SENT:
@@ -232,10 +282,6 @@ class Sender:
     def _learn(self, verdict: Verdict, seconds: float) -> None:
         """What an answer says about the provider rather than about the message."""
         self._send_seconds.observe(seconds)
-        if isinstance(verdict, Throttled):
-            wait = verdict.retry_after or THROTTLED_WAIT
-            self._settler.throttled(f"provider:{self.name}", wait)
-            self.hold(wait)
         failed = isinstance(verdict, SendError) and verdict.trips_breaker
         down = failed and isinstance(verdict, SendError) and verdict.failover
         if down:
@@ -265,7 +311,7 @@ class Sender:
         else:
             lane = entry.lane
             if decision.kind == "failover":
-                lane = str(Lane.parse(entry.lane)._replace(provider=others[0]))
+                lane = self._lane_at(others[0], entry, row)
             wait_us = int(decision.wait * 1e6)
             entry.put_back(
                 row,
@@ -278,6 +324,12 @@ class Sender:
                 lane=lane,
             )
         self._settler.note(entry)
+
+    def _lane_at(self, provider: str, entry: HeldEntry, row: Row) -> str:
+        """The lane of a message that goes to another provider."""
+        _, channel, carrier = Lane.parse(entry.lane)
+        sender = pick_sender(sender_pool(self._pools, entry.envelope.sender, provider), row.to)
+        return self._limits.lane(provider, channel, carrier, sender, entry.envelope.tenant)
 
     def _others(self, entry: HeldEntry) -> Sequence[str]:
         """The providers after this one in the failover order of the entry."""

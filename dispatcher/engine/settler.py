@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 
 from dispatcher import metrics
 from dispatcher.engine.clock import monotonic
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.05
 """How long outcomes are collected before they are written."""
+LONGER_SECONDS = 0.1
+"""A pause that becomes longer by less is no reason for a call of its own."""
 CALL_OUTCOMES = 4000
 """Outcomes in one call, about; it bounds how long the store is busy with it."""
 
@@ -32,9 +35,11 @@ class Settler:
         self._config = config
         self._noted: deque[HeldEntry] = deque()
         self._throttled: dict[str, int] = {}
+        self._pauses: dict[str, float] = {}
         self._breakers: dict[str, list[int]] = {}
         self._number = 0
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._writing = 0
@@ -47,10 +52,17 @@ class Settler:
         self._idle.clear()
         self._wake.set()
 
-    def throttled(self, limit: str, seconds: float) -> None:
-        """A provider asked for less: pause and slow the limit."""
-        self._throttled[limit] = max(self._throttled.get(limit, 0), int(seconds * 1e6))
-        self._wake.set()
+    def throttled(self, what: str, seconds: float) -> None:
+        """A provider asked for less: pause and slow a limit, or pause `lane:<lane>`. Other workers
+        learn of a new pause at once; one that becomes a little longer is written with what comes
+        next."""
+        self._throttled[what] = max(self._throttled.get(what, 0), int(seconds * 1e6))
+        now = monotonic()
+        if now + seconds > self._pauses.get(what, 0.0) + LONGER_SECONDS:
+            self._pauses = {name: ends for name, ends in self._pauses.items() if ends > now}
+            self._pauses[what] = now + seconds
+            self._hurry.set()
+            self._wake.set()
 
     def answered(self, provider: str, *, failed: bool, down: bool) -> None:
         """Count an answer for the breaker of its provider."""
@@ -66,12 +78,15 @@ class Settler:
         """Write until cancelled. Raises WorkerLost."""
         while True:
             await self._wake.wait()
-            await asyncio.sleep(COALESCE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COALESCE_SECONDS):
+                    await self._hurry.wait()
             self._wake.clear()
+            self._hurry.clear()
             await self._write(self._collect())
             while self.backlog() >= CALL_OUTCOMES:
                 await self._write(self._collect())
-            if self._noted or self._throttled:
+            if self._noted or self._hurry.is_set():
                 self._wake.set()
             else:
                 self._idle.set()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from dispatcher.messages import Lane, Status, parse_message_id
+from dispatcher.engine.waiting import moment, reason, standing_of
+from dispatcher.messages import Lane, Record, Status, parse_message_id
 from dispatcher.store.inspector import BatchView, Inspector
+from dispatcher.store.limit_views import LimitView
 
 
 def batch_view(view: BatchView) -> dict[str, Any]:
@@ -24,15 +27,47 @@ def batch_view(view: BatchView) -> dict[str, Any]:
     }
 
 
+def limit_view(view: LimitView, lanes: Sequence[str]) -> dict[str, Any]:
+    """A limit; `lanes` are those that wait for it. Rates are units per second, null for none; the
+    rate in force is the configured one or the one set above it, times `factor`."""
+    return {
+        "name": view.name,
+        "unit": "segment" if view.segments else "message",
+        "rate": _per_second(view.interval_us),
+        "configured": _per_second(view.configured_us),
+        "set": None if view.set_us is None else _per_second(view.set_us),
+        "set_until": moment(view.set_until_us) if view.set_until_us else None,
+        "burst": view.burst,
+        "used": None if view.used is None else round(view.used, 3),
+        "booked_seconds": view.booked_us / 1e6,
+        "paused_seconds": view.paused_us / 1e6,
+        "factor": round(view.factor, 3),
+        "quotas": [
+            {
+                "period": quota.period,
+                "used": quota.used,
+                "of": quota.most,
+                "ends": moment(quota.ends_us),
+            }
+            for quota in view.quotas
+        ],
+        "lanes": list(lanes),
+    }
+
+
 async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
-    """A message with its attempts; None when its batch is not known, or settled without it."""
+    """A message with its attempts; None when its batch is not known, or settled without it.
+
+    `waiting_for` says what still holds it back. Before its first attempt its lane is not known, so
+    it is null until then.
+    """
     batch, index = parse_message_id(name)
     view = await inspector.batch(batch)
     if view is None:
         return None
     known = (await inspector.records(batch, [index])).get(index)
     found = {"id": name, "status": "queued", "channel": view.channel, "tenant": view.tenant}
-    created = {"created_at": _time(view.created_us // 1000)}
+    created = {"created_at": _time(view.created_us // 1000), "waiting_for": None}
     if known is None:
         if view.counts["queued"]:
             return found | created
@@ -57,8 +92,21 @@ async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
         ],
         "attempts_used": record.attempts,
         **created,
+        "waiting_for": await _waiting_for(inspector, state, record),
         "updated_at": _time(record.at_ms),
     }
+
+
+async def _waiting_for(inspector: Inspector, state: Status, record: Record) -> str | None:
+    if state is Status.SCHEDULED:
+        return f"scheduled until {moment(record.due_ms * 1000)}"
+    if state is not Status.QUEUED:
+        return None
+    return reason(await standing_of(inspector, record.lane))
+
+
+def _per_second(interval_us: float) -> float | None:
+    return float(f"{1e6 / interval_us:.9g}") if interval_us else None
 
 
 def _time(ms: int) -> str:

@@ -1,16 +1,32 @@
-"""Which providers may take a message, in which order, and which limits its lane meets."""
+"""Which providers may take a message, in which order; its lane, and the limits it meets there."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+from urllib.parse import quote
 from zlib import crc32
+from zoneinfo import ZoneInfo
 
 from dispatcher.errors import InvalidMessage
-from dispatcher.settings import Config, LimitConfig, RouteConfig
+from dispatcher.limits import CalendarQuota, Limit, period_ends
+from dispatcher.settings import (
+    CarrierConfig,
+    Config,
+    LimitConfig,
+    ProviderConfig,
+    RouteConfig,
+    SenderConfig,
+    TenantConfig,
+)
 from dispatcher.units import Rates
+
+PLACES_KNOWN = 8192
+"""Places whose marks are remembered. Submitters name carriers, so there may be any number."""
+
+_Rated: TypeAlias = ProviderConfig | CarrierConfig | TenantConfig | LimitConfig
 
 
 class Route(NamedTuple):
@@ -87,79 +103,184 @@ def _glob(pattern: str) -> Callable[[str], bool]:
     return lambda text: match(text) is not None
 
 
+class _Place(NamedTuple):
+    """What a lane says of its messages; sender and tenant, if at all, as they stand in its name."""
+
+    provider: str
+    channel: str
+    carrier: str
+    sender: str | None = None
+    tenant: str | None = None
+
+    @classmethod
+    def parse(cls, lane: str) -> _Place:
+        provider, channel, carrier, *marks = lane.split("/")
+        given = dict(mark.split("=", 1) for mark in marks if "=" in mark)
+        return cls(provider, channel, carrier, given.get("sender"), given.get("tenant"))
+
+    def value(self, each: str) -> str | None:
+        value: str | None = getattr(self, each, None)
+        return value
+
+
+class _Asked(NamedTuple):
+    """What a table asks of its limits. `carried` messages share a unit of it."""
+
+    table: _Rated
+    zone: ZoneInfo
+    carried: int = 1
+
+    def limit(self, name: str, now_us: int) -> Limit:
+        table, carried = self.table, self.carried
+        return Limit(
+            name,
+            _interval(table.rate) / carried,
+            table.burst * carried,
+            isinstance(table, LimitConfig) and table.unit == "segment",
+            tuple(rate.interval_us / carried for rate in table.ramp),
+            tuple(
+                CalendarQuota(
+                    quota.count * carried,
+                    quota.period,
+                    period_ends(quota.period, now_us, self.zone),
+                )
+                for quota in table.rate.quotas
+            ),
+        )
+
+    def slowest(self) -> float:
+        """The longest interval (us) between two of its units, now or later."""
+        return max([_interval(self.table.rate), *(rate.interval_us for rate in self.table.ramp)])
+
+
 class Limits:
-    """The limits of a configuration and which of them a lane meets.
+    """The limits of a configuration: how lanes are named for them, and which of them a lane meets.
 
     `batches` is how many messages a request of each provider may carry. A limit in requests is kept
     in messages, that many to a request; lanes that meet one send whole requests only (`whole`).
     """
 
     def __init__(self, config: Config, batches: Mapping[str, int]) -> None:
-        self._config = config
-        self._batches = batches
+        self._tables = config.limits
+        self._tenants = {name for name, item in config.tenants.items() if item.rate.texts}
+        self._carriers = {name for name, item in config.carriers.items() if item.rate.texts}
+        self._asked = dict(_asked(config, batches))
+        self._marks = lru_cache(PLACES_KNOWN)(self._marks_of)
 
-    def of(self, provider: str, channel: str, carrier: str) -> tuple[str, ...]:
-        """Names of the limits of one lane. The provider's own limit is always there, be it without
-        a rate: it is what a provider's "slow down" pauses."""
-        names = [f"provider:{provider}"]
-        configured = self._config.carriers.get(carrier)
-        if configured is not None and configured.rate:
-            names.append(f"carrier:{carrier}")
-        values = {"provider": provider, "channel": channel, "carrier": carrier}
-        names += (_name(limit, values) for limit in self._config.limits if _meets(limit, values))
+    def lane(self, provider: str, channel: str, carrier: str, sender: str, tenant: str) -> str:
+        """The lane of a message. `sender` is what its recipient sees; it and the tenant are part of
+        the name only where a limit needs them."""
+        by_sender, by_tenant = self._marks(provider, channel, carrier, tenant)
+        lane = f"{provider}/{channel}/{carrier}"
+        if by_sender:
+            lane += f"/sender={encode(sender)}"
+        return f"{lane}/tenant={tenant}" if by_tenant else lane
+
+    def by_sender(self, provider: str, channel: str, carrier: str, tenant: str) -> bool:
+        """Whether each sender has a lane of its own there."""
+        return self._marks(provider, channel, carrier, tenant)[0]
+
+    def of(self, lane: str) -> tuple[str, ...]:
+        """Names of the limits of one lane. The provider's own limit is the first and always there,
+        be it without a rate: it is what a provider's "slow down" pauses."""
+        place = _Place.parse(lane)
+        names = [f"provider:{place.provider}"]
+        if place.carrier in self._carriers:
+            names.append(f"carrier:{place.carrier}")
+        if place.tenant in self._tenants:
+            names.append(f"tenant:{place.tenant}")
+        for table in self._met(place):
+            if table.each is None:
+                names.append(table.name)
+            elif value := place.value(table.each):
+                names.append(f"{table.name}/{value}")
         return tuple(names)
 
-    def whole(self, provider: str, channel: str, carrier: str) -> bool:
-        """Whether a lane meets a limit in requests."""
-        values = {"provider": provider, "channel": channel, "carrier": carrier}
-        return any(
-            limit.unit == "request" and _meets(limit, values) for limit in self._config.limits
+    def recipient(self, lane: str) -> tuple[Limit, ...]:
+        """The limits that each recipient of a lane has for itself. No other function names them."""
+        return tuple(
+            self._asked[table.name].limit(table.name, 0)
+            for table in self._met(_Place.parse(lane))
+            if table.each == "recipient"
         )
 
-    def definitions(self) -> list[tuple[str, float, int]]:
-        """Every limit known without its `each` value: (name, interval in us per unit, burst)."""
-        config = self._config
-        found = [
-            (f"provider:{name}", _interval(item.rate), item.burst)
-            for name, item in config.providers.items()
-        ]
-        found += [
-            (f"carrier:{name}", _interval(item.rate), item.burst)
-            for name, item in config.carriers.items()
-            if item.rate
-        ]
-        found += [(item.name, *self._spacing(item)) for item in config.limits if item.each is None]
-        return found
+    def whole(self, lane: str) -> bool:
+        """Whether a lane meets a limit in requests."""
+        return any(table.unit == "request" for table in self._met(_Place.parse(lane)))
 
-    def define(self, name: str) -> tuple[str, float, int] | None:
+    def segments(self, lane: str) -> bool:
+        """Whether a lane meets a limit in segments."""
+        return any(table.unit == "segment" for table in self._met(_Place.parse(lane)))
+
+    def spacing(self, lane: str) -> tuple[float, float]:
+        """The longest intervals (us) a lane may have to keep: between two messages, by its limits
+        in messages or requests, and between two segments. 0 without a limit."""
+        found = [0.0, 0.0]
+        for name in self.of(lane):
+            asked = self._asked.get(name.partition("/")[0])
+            if asked is not None:
+                at = isinstance(asked.table, LimitConfig) and asked.table.unit == "segment"
+                found[at] = max(found[at], asked.slowest() / asked.carried)
+        return found[0], found[1]
+
+    def definitions(self, now_us: int) -> list[Limit]:
+        """Every limit known without its `each` value."""
+        each = {table.name for table in self._tables if table.each is not None}
+        return [
+            asked.limit(name, now_us) for name, asked in self._asked.items() if name not in each
+        ]
+
+    def define(self, name: str, now_us: int) -> Limit | None:
         """The definition of one limit by name, `each` values included; None for an unknown one."""
-        for known in self.definitions():
-            if known[0] == name:
-                return known
-        for item in self._config.limits:
-            if item.each is not None and name.startswith(f"{item.name}/"):
-                return (name, *self._spacing(item))
-        return None
+        table, slash, _ = name.partition("/")
+        asked = self._asked.get(table)
+        if asked is None or bool(slash) != (getattr(asked.table, "each", None) is not None):
+            return None
+        return asked.limit(name, now_us)
 
-    def _spacing(self, limit: LimitConfig) -> tuple[float, int]:
-        """Interval (us) and burst of a `[[limits]]` table, in messages."""
-        carried = self._batches.get(limit.provider or "", 1) if limit.unit == "request" else 1
-        return _interval(limit.rate) / carried, limit.burst * carried
+    def _marks_of(
+        self, provider: str, channel: str, carrier: str, tenant: str
+    ) -> tuple[bool, bool]:
+        met = list(self._met(_Place(provider, channel, carrier, None, tenant)))
+        by_tenant = any(table.tenant is not None or table.each == "tenant" for table in met)
+        return any(table.each == "sender" for table in met), by_tenant or tenant in self._tenants
+
+    def _met(self, place: _Place) -> Iterator[LimitConfig]:
+        """The tables that hold for a place, whatever their `each`."""
+        for table in self._tables:
+            wanted = (table.provider, table.channel, table.carrier, table.tenant)
+            actual = (place.provider, place.channel, place.carrier, place.tenant)
+            if all(want in (None, have) for want, have in zip(wanted, actual, strict=True)):
+                yield table
 
 
-def _meets(limit: LimitConfig, values: Mapping[str, str]) -> bool:
-    wanted = (limit.provider, limit.channel, limit.carrier)
-    actual = (values["provider"], values["channel"], values["carrier"])
-    return all(want in (None, have) for want, have in zip(wanted, actual, strict=True))
+def _asked(config: Config, batches: Mapping[str, int]) -> Iterator[tuple[str, _Asked]]:
+    named: dict[str, Mapping[str, _Rated]] = {
+        "provider": config.providers,
+        "carrier": {name: item for name, item in config.carriers.items() if item.rate.texts},
+        "tenant": {name: item for name, item in config.tenants.items() if item.rate.texts},
+    }
+    for kind, tables in named.items():
+        for name, table in tables.items():
+            yield f"{kind}:{name}", _Asked(table, ZoneInfo(table.timezone))
+    for item in config.limits:
+        carried = batches.get(item.provider or "", 1) if item.unit == "request" else 1
+        yield item.name, _Asked(item, ZoneInfo(item.timezone), carried)
 
 
-def _name(limit: LimitConfig, values: Mapping[str, str]) -> str:
-    return f"{limit.name}/{values[limit.each]}" if limit.each else limit.name
+def encode(value: str) -> str:
+    """A text as part of the name of a lane or limit."""
+    return quote(value, safe="+@").replace("~", "%7E")
 
 
 def _interval(rates: Rates) -> float:
     """Microseconds per unit of the slowest rate; 0 without one."""
     return max((rate.interval_us for rate in rates), default=0.0)
+
+
+def sender_pool(senders: Mapping[str, SenderConfig], sender: str, provider: str) -> tuple[str, ...]:
+    """What recipients may see of a sender at a provider: of a configured one its literals there."""
+    return senders.get(sender, {}).get(provider, (sender,))
 
 
 def pick_sender(choices: Sequence[str], to: str) -> str:

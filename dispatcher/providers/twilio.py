@@ -22,6 +22,7 @@ from dispatcher.errors import (
     OutcomeUnknown,
     Permanent,
     ProviderDown,
+    Scope,
     SendError,
     Throttled,
     Transient,
@@ -72,6 +73,13 @@ ERRORS = _table(
 )
 """What each code means for us; a code that is not here goes by the HTTP status. A sender or a
 region that is not enabled (21408, 21606) kills its own messages only: other lanes go on."""
+
+SCOPES: dict[int, Scope] = {
+    14107: "recipient",
+    **dict.fromkeys((21611, 30001, 30022, 30023, 30027, 63018, 63119), "sender"),
+}
+"""Which throttled codes are not about the whole account: too many messages between two numbers; a
+sender's queue, campaign or channel that is full."""
 
 
 class Twilio:
@@ -144,4 +152,7 @@ class Twilio:
             return ProviderDown("404", "no such account or address: account_sid, base_url")
         if kind is None or answer.status >= 500:
             return by_status(answer, str(code or ""), words)
+        if kind is Throttled:
+            scope = SCOPES.get(code or 0, "account")
+            return Throttled(str(code), words, retry_after(answer), scope)
         return kind(str(code), words, retry_after(answer))

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import redis.asyncio as aioredis
 
-from dispatcher.messages import Record, Status, decode_record, decode_sheet
+from dispatcher.messages import CLASSES, Record, Status, decode_record, decode_sheet
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
+from dispatcher.store.limit_views import LimitView, limit_view
 
 COUNTED = (
     Status.SENT, Status.DELIVERED, Status.READ, Status.UNDELIVERED, Status.UNKNOWN, Status.DEAD,
@@ -36,7 +37,9 @@ class BatchView(NamedTuple):
 
 
 class LaneView(NamedTuple):
-    """One lane: messages waiting per class, and what has gone through it since the store began."""
+    """One lane: messages waiting per class, and what has gone through it since the store began.
+    `suspended_us` is until when an operator lets nothing pass and `reason` why, `paused_us` until
+    when the provider has asked for a pause; 0 or in the past: it lets pass."""
 
     lane: str
     limits: tuple[str, ...]
@@ -44,6 +47,21 @@ class LaneView(NamedTuple):
     sent: int
     retried: int
     dead: int
+    suspended_us: int = 0
+    reason: str = ""
+    paused_us: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Messages of all classes that wait."""
+        return sum(self.depth.values())
+
+
+class BreakerView(NamedTuple):
+    """The breaker of a provider: closed, open or half, and until when that is so (us)."""
+
+    state: str = "closed"
+    until_us: int = 0
 
 
 class Inspector:
@@ -127,12 +145,46 @@ class Inspector:
 
     async def lanes(self, names: Iterable[str]) -> list[LaneView]:
         """The state of these lanes."""
-        views = []
-        for lane in names:
-            name = self._keys.name("lane", lane)
-            fields = await answering(partial(self._client.hgetall, name))
-            views.append(_lane(lane, {key.decode(): value for key, value in fields.items()}))
-        return views
+        wanted = list(names)
+        found = await self._hashes(self._keys.name("lane", lane) for lane in wanted)
+        return [_lane(lane, fields) for lane, fields in zip(wanted, found, strict=True)]
+
+    async def limit_names(self) -> list[str]:
+        """Names of all limits that processes or submitters have written."""
+        name = self._keys.name("limits")
+        return sorted(
+            item.decode() for item in await answering(lambda: self._client.smembers(name))
+        )
+
+    async def limits(self, names: Iterable[str]) -> dict[str, LimitView]:
+        """The state of these limits; those not in the store are left out."""
+        wanted, now_us = list(names), await self.now_us()
+        found = await self._hashes(self._keys.name("limit", name) for name in wanted)
+        return {
+            name: limit_view(name, fields, now_us)
+            for name, fields in zip(wanted, found, strict=True)
+            if "interval" in fields
+        }
+
+    async def breaker(self, provider: str) -> BreakerView:
+        """The breaker of a provider; closed where it never opened."""
+        (fields,) = await self._hashes([self._keys.name("breaker", provider)])
+        return BreakerView(fields.get("state", "closed"), int(fields.get("until", "0")))
+
+    async def now_us(self) -> int:
+        """The time by the store's clock."""
+        seconds, micros = await answering(self._client.time)
+        return int(seconds) * 1_000_000 + int(micros)
+
+    async def _hashes(self, names: Iterable[str]) -> list[dict[str, str]]:
+        """Whole hashes in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        for name in names:
+            pipeline.hgetall(name)
+        return [
+            {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
+            for fields in await answering(pipeline.execute)
+        ]
 
     async def workers(self) -> int:
         """Workers registered now."""
@@ -174,10 +226,18 @@ def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:
     )
 
 
-def _lane(lane: str, fields: dict[str, bytes]) -> LaneView:
+def _lane(lane: str, fields: dict[str, str]) -> LaneView:
     def number(name: str) -> int:
-        return max(0, int(fields.get(name, b"0")))
+        return max(0, int(fields.get(name, "0")))
 
-    depth = {name: number(f"depth:{name}") for name in ("urgent", "normal", "bulk")}
-    limits = tuple(fields.get("limits", b"").decode().split())
-    return LaneView(lane, limits, depth, number("sent"), number("retried"), number("dead"))
+    return LaneView(
+        lane,
+        tuple(fields.get("limits", "").split()),
+        {name: number(f"depth:{name}") for name in CLASSES},
+        number("sent"),
+        number("retried"),
+        number("dead"),
+        number("until"),
+        fields.get("reason", ""),
+        number("paused"),
+    )

@@ -9,12 +9,20 @@ lane       hash    <lane>                  limits (space separated), depth:<clas
                                            waiting), back:<class> (those of them in the queue of
                                            `~`), vt:<class> (virtual time), floor:<class>,
                                            w:<tenant>, until (suspended, us), sent, retried,
-                                           deferred, dead
+                                           deferred, dead, paused (us, until when), reason
 fair       zset    <lane>:<class>          tenant -> virtual time
 queue      stream  <queue>                 entries: n, c, batch, expires, body; a (the first a rows
                                            may have been sent), r (reclaims). Tenant `~`: put back
-limit      hash    <name>                  interval (us per unit, 0 = no rate), burst, tat, pause,
-                                           factor, factored (us, when the factor was set)
+limit      hash    <name>                  interval (us per unit, 0 = no rate), burst, tat, step
+                                           and units (the cost of its last slot, us), pause,
+                                           factor, factored (us, when the factor was set),
+                                           segments (1: a message counts its segments), ramp
+                                           (intervals of the first days), born (us), quotas (1),
+                                           quota:<period> (most), used:<period>, ends:<period>,
+                                           next:<period> (us, the end of the next one), set (the
+                                           interval an operator put above), set_until (us, 0 = for
+                                           ever), waits (lane and worker that come next),
+                                           served (the lane served last)
 limits     set     -                       names of all limits ever written
 breaker    hash    <provider>              state, fails, until (us), cooldown (us)
 scheduled  zset    -                       item number -> due time (us)
@@ -31,12 +39,15 @@ batch      hash    <batch>                 total, left, scheduled, a count per s
                                            p:<first index> (part guard)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
+queued_by  hash    -                       tenant -> its messages without an outcome
+pair       string  <limit>:<recipient>     tat, tail and chain of one recipient (us)
 status     hash    <batch>:<index // 1024> index -> value of messages.encode_record;
                                            <first>-<last> -> value of messages.encode_sheet, for
                                            messages without a field of their own; absent = queued
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
-control    string  -                       change number: what workers must look at again
+control    string  -                       change number: what workers must look at again; also
+                                           the channel on which changes are announced
 bell       list    <provider>              at most one token: wakes one waiting pump
 """
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 import redis.asyncio as aioredis
 
-from dispatcher.errors import DispatcherError, StoreFull
+from dispatcher.errors import DispatcherError, StoreFull, TenantFull
+from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
 from dispatcher.store.keys import Keys
 from dispatcher.store.scripts import Script
@@ -85,22 +86,34 @@ class ClaimedEntry(msgspec.Struct, frozen=True):
         return not self.queue.endswith(f":{RETURNED}")
 
 
-class Grant(msgspec.Struct, frozen=True):
-    """Slots of one lane: `count` of them, the first `offset_us` after the claim, then one every
-    `spacing_us`. Without a rate (`paced` false) all may be used at once and none expires."""
+class Wanted(NamedTuple):
+    """What a worker holds of a lane, of one cost: the most slots it can use (0 = any), and entries
+    by their names in `held` with how many of their messages have no slot."""
 
     lane: str
+    cost: int
+    most: int
+    fields: Sequence[tuple[str, int]]
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Slots of one lane, for messages of one cost: `count` of them, the first `offset_us` after the
+    claim, then one every `spacing_us`. Without a rate (`paced` false) all may be used at once and
+    none expires. `booked` of them are for entries held already, by their names in `held`."""
+
+    lane: str
+    cost: int
     offset_us: int
     spacing_us: float
     count: int
     paced: bool
-    booked: int
+    booked: list[tuple[str, int]]
     entries: list[ClaimedEntry]
 
 
 class Claim(NamedTuple):
     """The answer of a claim; `breaker` is closed, open, half or probe, `next_us` the time until
-    something may be due."""
+    something may be due. `awaited`: a limit shared with others is left to this worker then."""
 
     breaker: str
     now_us: int
@@ -108,6 +121,7 @@ class Claim(NamedTuple):
     next_us: int
     skipped: list[str]
     grants: list[Grant]
+    awaited: bool
 
 
 class Heartbeat(NamedTuple):
@@ -203,11 +217,14 @@ class Queue:
         channel: str,
         options: str,
         max_queued: int,
+        tenant_most: int = 0,
         lanes: Iterable[NewLane],
         entries: Sequence[NewEntry],
     ) -> Accepted:
-        """Accept one part of a batch, at most once. Raises StoreFull."""
+        """Accept one part of a batch, at most once. `max_queued` and `tenant_most` are the most
+        messages without an outcome, of all tenants and of this one, 0 for any. Raises StoreFull."""
         plan = {
+            "own": tenant_most,
             "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
             "entries": [
                 (e.lane, e.class_, e.count, e.cost, float(e.expires_us), float(e.due_us))
@@ -221,17 +238,17 @@ class Queue:
         )  # fmt: skip
         if reply[0] == b"full":
             raise StoreFull(f"[store] max_queued = {max_queued} reached: {int(reply[1])} queued")
+        if reply[0] == b"tenant_full":
+            bound = f"[tenants.{tenant}] max_queued = {tenant_most}"
+            raise TenantFull(f"{bound} reached: {int(reply[1])} queued")
         if reply[0] == b"repeated":
             return Accepted(0, True, reply[1].decode())
         return Accepted(int(reply[1]))
 
-    async def write_limits(
-        self, limits: Iterable[tuple[str, float, int]], lanes: Iterable[NewLane] = ()
-    ) -> int:
-        """Write limits `(name, interval in us per unit or 0, burst)` and the limits of lanes known
-        already. Returns the control number."""
+    async def write_limits(self, limits: Iterable[Limit], lanes: Iterable[NewLane] = ()) -> int:
+        """Write limits and the limits of lanes known already. Returns the control number."""
         plan = {
-            "limits": [(name, float(interval), burst) for name, interval, burst in limits],
+            "limits": [_limit(limit) for limit in limits],
             "lanes": [(lane.lane, " ".join(lane.limits)) for lane in lanes],
         }
         return int(await self._limits(self.keys.name("control"), _pack(plan)))
@@ -242,18 +259,18 @@ class Queue:
         worker: str,
         room: int,
         probe_seconds: float,
-        held: Iterable[tuple[str, int, Sequence[tuple[str, int]]]],
+        held: Iterable[Wanted],
     ) -> Claim:
-        """Ask for up to `room` slots; `held` lists per lane the most slots it can use (0 = any) and
-        the entries with messages that have none yet. Raises WorkerLost."""
+        """Ask for up to `room` slots; `held` says what this worker has of its lanes already. Raises
+        WorkerLost."""
         reply = await self._claim(
             self.keys.name("lanes", provider),
             provider, worker, room, probe_seconds,
-            _pack([[lane, most, *fields] for lane, most, fields in held]),
+            _pack([[item.lane, item.cost, item.most, *item.fields] for item in held]),
         )  # fmt: skip
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")
-        state, now, control, until, skipped, grants = reply
+        state, now, control, until, skipped, grants, awaited = reply
         return Claim(
             state.decode(),
             int(now),
@@ -261,6 +278,7 @@ class Queue:
             int(until),
             [name.decode() for name in skipped],
             [_grant(item) for item in grants],
+            awaited == 1,
         )
 
     async def settle(
@@ -331,15 +349,23 @@ class Queue:
                 return moved
 
 
+def _limit(limit: Limit) -> tuple[Any, ...]:
+    ramp = " ".join(f"{interval:.6f}" for interval in limit.ramp)
+    quotas = [(q.period, q.count, *map(float, q.ends)) for q in limit.quotas]
+    segments = 1 if limit.segments else 0
+    return (limit.name, float(limit.interval_us), limit.burst, segments, ramp, quotas)
+
+
 def _grant(item: list[Any]) -> Grant:
-    lane, offset, spacing, count, paced, booked, entries = item
+    lane, cost, offset, spacing, count, paced, booked, entries = item
     return Grant(
         lane.decode(),
+        cost,
         int(offset),
         float(spacing),
         count,
         paced == 1,
-        booked,
+        [(field.decode(), slots) for field, slots in booked],
         [_entry(entry) for entry in entries],
     )
 

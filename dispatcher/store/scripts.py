@@ -20,9 +20,14 @@ from dispatcher.store.keys import Keys
 Argument = bytes | str | int | float
 
 
+_PARTS = {"claim": ("lib", "pace")}
+"""What is put in front of a script, where that is more than lib.lua."""
+
+
 def _source(name: str) -> str:
     folder = files("dispatcher.store") / "lua"
-    library = (folder / "lib.lua").read_text()
+    parts = _PARTS.get(name, ("lib",))
+    library = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
     script = (folder / f"{name}.lua").read_text()
     if script.startswith("#!"):
         head, _, body = script.partition("\n")

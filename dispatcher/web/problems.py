@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from dispatcher.bodies import ProblemBody, RejectedRecipient
-from dispatcher.errors import InvalidMessage, StoreFull, StoreUnavailable
+from dispatcher.errors import InvalidMessage, StoreFull, StoreUnavailable, TenantFull
 
 FULL_SECONDS = 5
 AWAY_SECONDS = 2
@@ -57,6 +57,8 @@ def unauthorized() -> Problem:
 
 def store_problem(error: StoreUnavailable) -> Problem:
     """Full: less, please. Away: later, please. Nothing was accepted as far as anybody can tell."""
+    if isinstance(error, TenantFull):
+        return Problem(429, "tenant_full", str(error), headers={"Retry-After": str(FULL_SECONDS)})
     if isinstance(error, StoreFull):
         return Problem(
             429, "store_full", "too many messages are queued",

@@ -230,22 +230,6 @@ WRONG = {
         "[[limits]]\nname = 'n'\nrate = '1/s'\n[[limits]]\nname = 'n'\nrate = '2/s'",
         "limits.n: there is more than one limit of this name",
     ),
-    "quota of a provider": (
-        TWILIO + 'rate = ["10/s", "2000/day"]',
-        'providers.twilio.rate "2000/day" is not supported yet',
-    ),
-    "quota of a limit": (
-        "[[limits]]\nname = 'n'\nrate = '9/month'",
-        'limits.n.rate "9/month" is not supported yet',
-    ),
-    "limit in segments": (
-        "[[limits]]\nname = 'n'\nrate = '1/s'\nunit = 'segment'",
-        'limits.n.unit "segment" is not supported yet',
-    ),
-    "limit for each recipient": (
-        "[[limits]]\nname = 'n'\nrate = '1/s'\neach = 'recipient'",
-        'limits.n.each "recipient" is not supported yet',
-    ),
     "sentinel": (
         "[store]\nurl = 'redis+sentinel://a:26379/m'",
         "store.url redis+sentinel:// is not supported yet",
@@ -253,14 +237,6 @@ WRONG = {
     "cluster": (
         "[store]\nurl = 'redis+cluster://a,b'",
         "store.url redis+cluster:// is not supported yet",
-    ),
-    "rate of a tenant": (
-        "[tenants.a]\nrate = '1/s'",
-        "tenants.a.rate is not supported yet",
-    ),
-    "queue bound of a tenant": (
-        "[tenants.a]\nmax_queued = 5",
-        "tenants.a.max_queued is not supported yet",
     ),
 }
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from dispatcher.engine.ingest import Recipient
+from dispatcher.limits import Limit
 from dispatcher.settings import Config, StoreConfig
 from dispatcher.store.opening import Store, open_store
 from tests.campaign import Campaign, numbers, twilio
@@ -112,7 +113,7 @@ async def test_of_the_reclaim_from_a_dead_worker(
 ) -> None:
     run = campaign(twilio(simulator_url) + '[worker]\nlease = "1s"\n')
     batch = await run.submit(numbers(300), class_="normal")
-    await store.queue.write_limits([("provider:twilio", 0.0, 1)])
+    await store.queue.write_limits([Limit("provider:twilio")])
     await store.queue.heartbeat("dead", first=True)
     claim = await store.queue.claim("twilio", "dead", 200, 10, [])
     assert sum(grant.count for grant in claim.grants) == 200

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgpack
 
+from dispatcher.limits import Limit
 from dispatcher.messages import (
     Content,
     Envelope,
@@ -30,13 +32,15 @@ from dispatcher.store.queue import (
     NewLane,
     Outcome,
     Settlement,
+    Wanted,
 )
 
 LANE = "p/sms/a"
 OWN = "provider:p"
 PASS_TIME = """
 local past = tonumber(ARGV[2])
-local fields = { limit = { 'tat', 'pause', 'factored' }, lane = { 'until' }, breaker = { 'until' } }
+local fields = { limit = { 'tat', 'pause', 'factored' }, lane = { 'until', 'paused' },
+  breaker = { 'until' } }
 for kind, names in pairs(fields) do
   for _, key in ipairs(redis.call('KEYS', ARGV[1] .. kind .. ':*')) do
     for _, name in ipairs(names) do
@@ -73,9 +77,9 @@ class Cell:
         self.accepted = 0
         self._numbers: dict[str, int] = defaultdict(int)
 
-    async def limit(self, name: str = OWN, rate: float = 0, burst: int = 1) -> None:
-        """Define a limit in units per second, 0 for none."""
-        await self.queue.write_limits([(name, 1e6 / rate if rate else 0.0, burst)])
+    async def limit(self, name: str = OWN, rate: float = 0, burst: int = 1, **more: Any) -> None:
+        """Define a limit in units per second, 0 for none; `more` as in Limit."""
+        await self.queue.write_limits([Limit(name, 1e6 / rate if rate else 0.0, burst, **more)])
 
     async def worker(self, *names: str) -> None:
         for name in names:
@@ -94,7 +98,9 @@ class Cell:
         due_us: int = 0,
         expires_us: int = 0,
         max_queued: int = 0,
+        tenant_most: int = 0,
         first: int | None = None,
+        cost: int = 1,
     ) -> Accepted:
         """Accept the next `count` messages of the batch as one part, or again the part `first`."""
         first = self.accepted if first is None else first
@@ -103,7 +109,7 @@ class Cell:
         for start in range(first, first + count, size):
             rows = [Row(n, f"+49151{n:08}") for n in range(start, min(start + size, first + count))]
             body = body_of(self.batch, rows)
-            entries.append(NewEntry(lane, class_, len(rows), 1, expires_us, due_us, body))
+            entries.append(NewEntry(lane, class_, len(rows), cost, expires_us, due_us, body))
         return await self.queue.enqueue(
             self.batch,
             first,
@@ -112,6 +118,7 @@ class Cell:
             channel="sms",
             options="",
             max_queued=max_queued,
+            tenant_most=tenant_most,
             lanes=[NewLane(lane, limits, weight)],
             entries=entries,
         )
@@ -120,10 +127,14 @@ class Cell:
         self,
         worker: str,
         room: int = 10_000,
-        held: Iterable[tuple[str, int, Sequence[tuple[str, int]]]] = (),
+        held: Iterable[tuple[str, int, Sequence[tuple[str, int]]] | Wanted] = (),
         provider: str = "p",
     ) -> Claim:
-        return await self.queue.claim(provider, worker, room, 10, held)
+        wanted = [
+            item if isinstance(item, Wanted) else Wanted(item[0], 1, item[1], item[2])
+            for item in held
+        ]
+        return await self.queue.claim(provider, worker, room, 10, wanted)
 
     async def claim_entries(self, worker: str, room: int = 10_000) -> list[ClaimedEntry]:
         return entries_of(await self.claim(worker, room))
@@ -165,7 +176,8 @@ class Cell:
         return {name: int(value) for name, value in fields.items() if value.isdigit()}
 
     async def limit_state(self, name: str = OWN) -> dict[str, float]:
-        return {key: float(value) for key, value in (await self._hash("limit", name)).items()}
+        fields = await self._hash("limit", name)
+        return {key: float(fields[key]) for key in fields.keys() - {"waits", "served", "ramp"}}
 
     async def held(self, worker: str) -> dict[str, str]:
         return await self._hash("held", worker)

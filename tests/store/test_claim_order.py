@@ -137,11 +137,13 @@ async def test_a_grant_may_end_inside_an_entry_and_the_rest_is_booked_first(cell
     assert await cell.held("w1") == {entry.field: "15"}
     await cell.pass_time(0.1)
     second = await cell.claim("w1", held=[(LANE, 0, [(entry.field, 25)])])
-    assert [(g.booked, g.count, len(g.entries)) for g in second.grants] == [(10, 10, 0)]
+    assert [(g.booked, g.count, len(g.entries)) for g in second.grants] == [
+        ([(entry.field, 10)], 10, 0)
+    ]
     assert (await cell.claim("w1", held=[(LANE, 0, [(entry.field, 15)])])).grants == []
     await cell.pass_time(0.2)
     third = await cell.claim("w1", held=[(LANE, 0, [(entry.field, 15)])])
-    assert [(g.booked, g.count) for g in third.grants] == [(15, 15)]
+    assert [(g.booked, g.count) for g in third.grants] == [([(entry.field, 15)], 15)]
     assert await cell.held("w1") == {entry.field: "40"}
     await cell.pass_time(0.2)
     assert [one.slots for one in entries_of(await cell.claim("w1"))] == [5]

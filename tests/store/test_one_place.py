@@ -28,11 +28,13 @@ from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.intake import Intake
 from dispatcher.errors import OutcomeUnknown
+from dispatcher.exchange import Accepted
 from dispatcher.messages import Row, Status
 from dispatcher.providers.webhook import Webhook
 from dispatcher.settings import Config, ProviderConfig, StoreConfig
 from dispatcher.store.opening import open_store
 from dispatcher.store.queue import ClaimedEntry
+from dispatcher.store.screening import Screening
 from tests.store.cell import OWN, Cell, entries_of
 
 LATER = 3_600_000_000
@@ -59,8 +61,15 @@ class Machine(RuleBasedStateMachine):
         self.cell = Cell(self.run(self.opened.__aenter__()))
         self.clock = StoreClock()
         provider = ProviderConfig(kind="webhook", settings={"url": "http://localhost/"})
+        store = self.cell.store
         self.intake = Intake(
-            Config(), Webhook("p", provider), self.cell.store.inspector, self.clock, self.resolve
+            Config(providers={"p": provider}),
+            Webhook("p", provider),
+            store.inspector,
+            self.clock,
+            self.resolve,
+            Screening(store.client, store.keys),
+            lambda lane: (),
         )
         self.names = iter(f"w{number}" for number in range(1000))
         self.final: dict[int, str] = {}
@@ -123,9 +132,8 @@ class Machine(RuleBasedStateMachine):
             hand.doubt = True
             return
         for grant in claim.grants:
-            if grant.booked:
-                field = next(w[2][0][0] for w in wanted[::-1] if w[0] == grant.lane)
-                hand.entries[field].budget += grant.booked
+            for field, slots in grant.booked:
+                hand.entries[field].budget += slots
             for claimed in entries_of(claim._replace(grants=[grant])):
                 self.take_in(hand, claimed, grant.lane)
 
@@ -136,28 +144,32 @@ class Machine(RuleBasedStateMachine):
     def take_in(self, hand: Hand, claimed: ClaimedEntry, lane: str) -> None:
         entry = self.run(self.intake.open(claimed, lane))
         hand.entries[claimed.field] = entry
-        if entry.left <= 0 or entry.outcomes:
+        if entry.left <= 0 or entry.known():
             self.settle_entries(hand, [entry], lost=False)
 
     @rule(hand=workers, actions=st.lists(st.sampled_from(ACTIONS), max_size=15), lost=st.booleans())
     def settle(self, hand: Hand, actions: list[str], lost: bool) -> None:
         for entry in list(hand.entries.values()):
             for action in actions:
-                if action != "open" and entry.sendable():
-                    self.send(entry, action)
+                if action != "open" and (rows := entry.take(1)):
+                    self.send(entry, rows[0], action)
         self.settle_entries(hand, list(hand.entries.values()), lost=lost)
 
-    def send(self, entry: HeldEntry, action: str) -> None:
-        """Put the next message on the wire and note what becomes of it."""
-        row = entry.rows[entry.cursor]
-        entry.cursor += 1
+    def send(self, entry: HeldEntry, row: Row, action: str) -> None:
+        """Note what becomes of a message that went out."""
         self.sends[row.index] += 1
         if action in FINAL:
-            entry.end(row, FINAL[action], self.clock.now_us())
+            self.end(entry, row, FINAL[action])
             self.final[row.index] = action
         else:
             self.put_back(entry, row, LATER if action == "retry" else 0)
             self.unclear[row.index] += 1  # it will be sent once more, and rightly so
+
+    def end(self, entry: HeldEntry, row: Row, status: Status) -> None:
+        if status is Status.SENT:
+            entry.sent([row], [Accepted()], self.clock.now_us())
+        else:
+            entry.end(row, status, self.clock.now_us())
 
     @rule(hand=workers, lost=st.booleans())
     def give_back(self, hand: Hand, lost: bool) -> None:
@@ -189,9 +201,7 @@ class Machine(RuleBasedStateMachine):
         self.settle(hand, actions, False)
         for entry in hand.entries.values():
             for _ in range(wire):
-                if entry.sendable():
-                    row = entry.rows[entry.cursor]
-                    entry.cursor += 1
+                for row in entry.take(1):
                     self.sends[row.index] += 1
         self.reclaim(hand)
         return self.start()

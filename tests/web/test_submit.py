@@ -13,7 +13,7 @@ import pytest
 
 from dispatcher.messages import decode_body
 from dispatcher.store.opening import Store
-from tests.web.conftest import PROVIDER, Serve, bearer, submission
+from tests.web.conftest import PROVIDER, TENANTS, Serve, bearer, submission
 
 
 async def stored(store: Store) -> list[str]:
@@ -187,6 +187,22 @@ async def test_a_full_store_asks_for_patience(
         assert response.status == 429
         assert int(response.headers["Retry-After"]) > 0
     assert problem["code"] == "store_full"
+
+
+async def test_a_tenant_at_its_bound_is_asked_for_patience(
+    http: aiohttp.ClientSession, serve: Serve, store: Store
+) -> None:
+    url = await serve(PROVIDER + TENANTS.replace("classes", "max_queued = 2\nclasses"))
+    body = submission("+4915550000001", "+4915550000002") | {"class": "urgent"}
+    globex = bearer("globex-token")
+    assert (await post(http, url, body, **globex))[0] == 202
+    async with http.post(f"{url}/v1/messages", json=body, headers=globex) as response:
+        problem = await response.json(content_type=None)
+        assert response.status == 429
+        assert int(response.headers["Retry-After"]) > 0
+    assert problem["code"] == "tenant_full"
+    assert problem["detail"] == "[tenants.globex] max_queued = 2 reached: 2 queued"
+    assert (await post(http, url, body, **bearer("acme-token")))[0] == 202
 
 
 async def test_a_tenant_submits_its_classes_only(

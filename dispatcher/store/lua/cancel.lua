@@ -6,7 +6,7 @@
 -- returns {'unknown'} | {'cancelled', entries looked at, those of them that stay as they were}
 if redis.call('HEXISTS', KEYS[1], 'total') == 0 then return { 'unknown' } end
 local now = clock()
-if redis.call('HSETNX', KEYS[1], 'cancel', int(now)) == 1 then redis.call('INCR', key('control')) end
+if redis.call('HSETNX', KEYS[1], 'cancel', int(now)) == 1 then announce('*') end
 
 local function hasten(first, many)
   local ids = redis.call('ZREVRANGEBYSCORE', key('scheduled'), '+inf', '(' .. int(now), 'LIMIT', first, many)

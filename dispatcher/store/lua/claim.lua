@@ -3,19 +3,23 @@
 -- reply it gives other entries: what the first run gave stays in `held`, where the worker finds it.
 -- KEYS[1] lanes of the provider
 -- ARGV 3 provider, 4 worker, 5 room (messages), 6 seconds a probe may take,
---      7 msgpack {{lane, most slots (0 = any), {field, messages without a slot}, ...}...}: what the
---      worker still holds, and where it could not keep up
+--      7 msgpack {{lane, cost of a message, most slots (0 = any), {field, messages without a slot}, ...}...}:
+--      what the worker still holds, and where it could not keep up
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
---      ('lane:...') without definition, grants}; a grant is
---      {lane, first slot (us from now), spacing (us), slots, paced (0|1), slots for held messages, entries}
+--      ('lane:...') without definition, grants, 1 if a limit is left to this worker next}; a grant is
+--      {lane, cost, first slot (us from now), spacing (us), slots, paced (0|1),
+--      {{field, slots for messages held already}...}, entries}
 --      an entry is {queue, id, slots, expired|cancelled|'', field list}
 local provider, worker = ARGV[3], ARGV[4]
-local room, probe_limit = tonumber(ARGV[5]), tonumber(ARGV[6]) * 1000000
-local held_key, FLOOR, MARKED_MOST, LANES_MOST, SPREAD = key('held', worker), 0.05, 64, 128, 10000
+local probe_limit = tonumber(ARGV[6]) * 1000000
+room = tonumber(ARGV[5])
+local held_key, FLOOR, MARKED_MOST, LANES_MOST = key('held', worker), 0.05, 64, 512
+-- YIELD: how long a lane that was served last leaves a limit to lanes that wait for it, us.
+local YIELD = 25000
 local CLASSES = { 'urgent', 'normal', 'bulk' }
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
-local now = clock()
+now = clock()
 
 local function forward()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', int(now), 'LIMIT', 0, 100)) do
@@ -39,31 +43,10 @@ local function breaker_state()
   return 'probe', 0
 end
 
-local limits, dirty = {}, {}
-local function limit(name)
-  if limits[name] == nil then
-    local v = redis.call('HMGET', key('limit', name), 'interval', 'burst', 'tat', 'pause', 'factor', 'factored')
-    if not v[1] or not v[3] then
-      limits[name] = false
-    else
-      local interval = tonumber(v[1])
-      if v[5] then
-        interval = interval / math.min(1, tonumber(v[5]) + 0.05 * math.max(0, now - tonumber(v[6])) / 1000000)
-      end
-      -- A tat further ahead comes from a clock that stepped back or a rate that was raised since.
-      local tat, most = tonumber(v[3]), now + H + G + interval + 1000000
-      limits[name] = { name = name, interval = interval, pause = tonumber(v[4] or '0'),
-        window = (tonumber(v[2]) - 1) * interval, tat = math.min(tat, most) }
-      if tat > most then dirty[name] = limits[name] end
-    end
-  end
-  return limits[name]
-end
-
-local function base_of(l) return math.max(l.tat, now - l.window, l.pause) end
-
 local marked = 0
-local function read(name, want, entries)
+
+-- Reads one entry and gives up to `most` units of it slots; returns its messages and those units.
+local function read(name, pace, most)
   local queue = key('queue', name)
   local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', queue, '>')
   if type(reply) == 'table' and reply.err then
@@ -74,7 +57,7 @@ local function read(name, want, entries)
   if not reply then return nil end
   local id, list = reply[1][2][1][1], reply[1][2][1][2]
   local fields = fields_of(list)
-  local n, expires, mark = tonumber(fields.n), tonumber(fields.expires), ''
+  local n, cost, expires, mark = tonumber(fields.n), tonumber(fields.c), tonumber(fields.expires), ''
   if expires > 0 and expires <= now then
     mark = 'expired'
   elseif redis.call('HEXISTS', key('batch', fields.batch), 'cancel') == 1 then
@@ -82,190 +65,327 @@ local function read(name, want, entries)
   end
   -- The first rows of an entry put back may need a decision and no slot.
   local first, slots = math.min(n, tonumber(fields.a or '0')), 0
-  if mark == '' then slots = math.min(n - first, want) end
-  if slots == 0 then marked = marked + 1 end
+  if mark == '' then slots = pace:fits(math.min(n - first, math.max(1, math.floor(most / cost))), cost) end
+  if mark ~= '' or first == n then marked = marked + 1 end
   redis.call('HSET', held_key, name .. '|' .. id, mark == '' and first + slots or 0)
-  entries[#entries + 1] = { name, id, slots, mark, list }
-  return n, slots
+  local grant = pace:grant(cost)
+  grant[8][#grant[8] + 1] = { name, id, slots, mark, list }
+  if slots > 0 then pace:charge(grant, slots, cost) end
+  return n, slots * cost
 end
 
-local function drain(name, want, entries)
-  local got, delivered = 0, 0
-  while got < want and marked < MARKED_MOST do
-    local n, slots = read(name, want - got, entries)
-    if not n then return got, delivered, true end
-    got, delivered = got + slots, delivered + n
+-- Slots for messages of a queue the worker holds already, up to `most` units; whether some are left.
+local function book(items, pace, most)
+  local used = 0
+  for _, item in ipairs(items) do
+    local some = pace:fits(math.min(item.count, math.max(1, math.floor((most - used) / item.cost))), item.cost)
+    if used >= most then some = 0 end
+    if some > 0 then
+      redis.call('HINCRBY', held_key, item.field, some)
+      local grant = pace:grant(item.cost)
+      grant[7][#grant[7] + 1] = { item.field, some }
+      pace:charge(grant, some, item.cost)
+      item.count, used = item.count - some, used + some * item.cost
+    end
+    if item.count > 0 then return used, true end
   end
-  return got, delivered, false
+  return used, false
+end
+
+-- Messages of one queue: those held come before those that wait. Returns the units that got a slot,
+-- the messages read, and whether nothing is left.
+local function drain(name, items, pace, most)
+  local used, waiting, messages = 0, false, 0
+  if items then used, waiting = book(items, pace, most) end
+  while not waiting and used < most and marked < MARKED_MOST and pace:fits(1, 1) > 0 do
+    local before = marked
+    local n, some = read(name, pace, most - used)
+    if not n then return used, messages, true end
+    used, messages = used + some, messages + n
+    waiting = some == 0 and marked == before -- it costs more than what is left
+  end
+  return used, messages, false
 end
 
 -- Messages of one class: what was put back first (at most half), then the tenant served least.
-local function take(lane, hash, class, depth, back, want, entries)
-  local got, delivered, emptied = 0, 0, false
-  if back > 0 then
-    local most = depth > back and math.ceil(want / 2) or want
-    got, delivered, emptied = drain(lane .. ':' .. class .. ':' .. RETURNED, most, entries)
-    redis.call('HINCRBY', hash, 'back:' .. class, emptied and -back or -math.min(delivered, back))
-  end
-  local fair = key('fair', lane .. ':' .. class)
-  while got < want and marked < MARKED_MOST do
-    local first = redis.call('ZRANGE', fair, 0, 0, 'WITHSCORES')
-    if not first[1] then break end
-    local weight = tonumber(redis.call('HGET', hash, 'w:' .. first[1]) or '1')
-    local some, taken = drain(lane .. ':' .. class .. ':' .. first[1], math.min(want - got, 500), entries)
-    if taken == 0 then
-      redis.call('ZREM', fair, first[1])
-    else
-      redis.call('ZINCRBY', fair, some / weight, first[1])
-      redis.call('HSET', hash, 'vt:' .. class, first[2])
+local function take(lane, hash, class, depth, back, mine_held, pace)
+  local delivered, fair = 0, key('fair', lane .. ':' .. class)
+  local returned = mine_held[RETURNED]
+  if back > 0 or returned then
+    local ends, places = pace.ends, pace.room
+    if depth > back then
+      pace.ends = pace.cursor + (ends - pace.cursor) / 2
+      pace.room = math.ceil(places / 2)
     end
-    got, delivered = got + some, delivered + taken
+    local before = pace.room
+    local _, messages, emptied = drain(lane .. ':' .. class .. ':' .. RETURNED, returned, pace, 1e15)
+    pace.ends, pace.room = ends, places - (before - pace.room)
+    if back > 0 then redis.call('HINCRBY', hash, 'back:' .. class, emptied and -back or -math.min(messages, back)) end
+    delivered = messages
   end
-  if delivered == 0 and marked < MARKED_MOST then delivered = depth end -- a count that has drifted
+  for tenant, items in pairs(mine_held) do
+    if tenant ~= RETURNED then
+      redis.call('ZADD', fair, 'NX', redis.call('HGET', hash, 'vt:' .. class) or '0', tenant)
+    end
+  end
+  local quantum = math.max(1, math.floor(pace:fits(1e9, 1) / 8))
+  while marked < MARKED_MOST and pace:fits(1, 1) > 0 do
+    local first, before = redis.call('ZRANGE', fair, 0, 1, 'WITHSCORES'), marked
+    local tenant = first[1]
+    if not tenant then break end
+    local weight, most = tonumber(redis.call('HGET', hash, 'w:' .. tenant) or '1'), 1e9
+    if first[3] then most = math.ceil((tonumber(first[4]) - tonumber(first[2])) * weight) + quantum end
+    local some, messages, emptied = drain(lane .. ':' .. class .. ':' .. tenant, mine_held[tenant], pace, most)
+    delivered = delivered + messages
+    if some > 0 then
+      redis.call('ZINCRBY', fair, some / weight, tenant)
+      redis.call('HSET', hash, 'vt:' .. class, first[2])
+    elseif emptied and messages == 0 then
+      redis.call('ZREM', fair, tenant) -- not before its turn comes: what it had is not forgotten
+    elseif marked == before then
+      break
+    end
+  end
+  if delivered == 0 and pace:fits(1, 1) > 0 and marked < MARKED_MOST then delivered = depth end -- a count that has drifted
   if delivered > 0 then redis.call('HINCRBY', hash, 'depth:' .. class, -math.min(delivered, depth)) end
-  return got, math.max(0, depth - delivered)
+  return math.max(0, depth - delivered)
 end
 
 -- All classes, the most urgent first; each lower one builds up a claim to a twentieth of the slots.
-local function take_all(lane, hash, state, want, entries)
-  local floors, reserved = {}, 0
+local function take_all(lane, hash, state, held_by, pace)
+  local want, floors, reserved, ends, places = pace:fits(1e9, 1), {}, 0, pace.ends, pace.room
+  local spacing = pace:spacing(1)
   for i = 2, 3 do
-    local depth = state.depth[i]
-    floors[i] = depth > 0 and math.min(want, state.floor[i] + FLOOR * want) or 0
-    state.reserve[i] = math.min(math.floor(floors[i]), depth)
+    floors[i] = state.depth[i] > 0 and math.min(want, state.floor[i] + FLOOR * want) or 0
+    state.reserve[i] = math.min(math.floor(floors[i]), state.depth[i])
     reserved = reserved + state.reserve[i]
   end
-  local got = 0
   for i = 1, 3 do
     reserved = reserved - (state.reserve[i] or 0)
-    local some, left = 0, state.depth[i]
-    if left > 0 and want - got - reserved > 0 then
-      some, left = take(lane, hash, CLASSES[i], left, state.back[i], want - got - reserved, entries)
+    local before, left = pace.total, state.depth[i]
+    pace.ends, pace.room = ends - reserved * spacing, places - pace.total - reserved
+    if i == 1 and left > 0 then pace.ends = math.max(pace.ends, pace.cursor + G) end
+    if (left > 0 or held_by[CLASSES[i]]) and pace.room > 0 then
+      left = take(lane, hash, CLASSES[i], left, state.back[i], held_by[CLASSES[i]] or {}, pace)
     end
     if i > 1 and (floors[i] > 0 or state.floor[i] > 0) then
-      redis.call('HSET', hash, 'floor:' .. CLASSES[i], left > 0 and math.max(0, floors[i] - some) or 0)
+      redis.call('HSET', hash, 'floor:' .. CLASSES[i], left > 0 and math.max(0, floors[i] - (pace.total - before)) or 0)
     end
-    got = got + some
   end
-  return got
-end
-
--- Slots for messages the worker holds already come before anything new of the lane.
-local function book(fields, want)
-  local got = 0
-  for _, item in ipairs(fields) do
-    local some = math.min(item[2], want - got)
-    if some > 0 then redis.call('HINCRBY', held_key, item[1], some) end
-    got = got + some
-  end
-  return got
 end
 
 local function lane_state(hash)
   local v = redis.call('HMGET', hash, 'limits', 'until', 'depth:urgent', 'depth:normal', 'depth:bulk',
-    'back:urgent', 'back:normal', 'back:bulk', 'floor:normal', 'floor:bulk')
+    'back:urgent', 'back:normal', 'back:bulk', 'floor:normal', 'floor:bulk', 'paused')
   local function num(i) return math.max(0, tonumber(v[i] or '0')) end
-  return { limits = v[1] or '', suspended = num(2), depth = { num(3), num(4), num(5) },
+  return { limits = v[1] or '', suspended = math.max(num(2), num(11)), depth = { num(3), num(4), num(5) },
     back = { num(6), num(7), num(8) }, floor = { 0, num(9), num(10) }, reserve = {} }
 end
 
+-- What the worker holds without slots: lane -> class -> tenant -> items.
 local held, most, lanes = {}, {}, {}
 for _, item in ipairs(cmsgpack.unpack(ARGV[7])) do
-  local lane, fields = item[1], {}
-  for i = 3, #item do fields[i - 2] = item[i] end
-  if item[2] > 0 then most[lane] = item[2] end
-  if #fields > 0 then
-    held[lane] = fields
+  local lane = item[1]
+  if item[3] > 0 then most[lane] = math.min(item[3], most[lane] or item[3]) end
+  if item[4] and not held[lane] then
+    held[lane] = {}
     if not redis.call('ZSCORE', KEYS[1], lane) then lanes[#lanes + 1] = lane end
+  end
+  for i = 4, #item do
+    local _, class, tenant = split_queue(string.match(item[i][1], '^(.*)|[^|]*$'))
+    local classes = held[lane]
+    classes[class] = classes[class] or {}
+    classes[class][tenant] = classes[class][tenant] or {}
+    table.insert(classes[class][tenant], { field = item[i][1], count = item[i][2], cost = item[2] })
   end
 end
 
-local grants, skipped, own = {}, {}, 'provider:' .. provider
+local next_one, turns, due_again = 0, 0, now + 3600000000
+local grants, skipped, again, own = {}, {}, {}, 'provider:' .. provider
 local function relist(lane, time) redis.call('ZADD', KEYS[1], int(time), lane) end
 
--- One lane. Once the provider's own limit is booked no lane is moved any more, and only those with
--- urgent messages are served.
-local full = false
-local function visit(lane, others)
+-- Lanes that stay due are worth another look at this time.
+local function look_at(time) due_again = math.min(due_again, math.max(now, time)) end
+
+local function skip(lane, what)
+  skipped[#skipped + 1] = what
+  relist(lane, now + 1000000)
+end
+
+-- When the quotas of a lane's limits let it go on; 0 at once.
+local function quota_wait(mine)
+  local wait = 0
+  for _, l in ipairs(mine) do
+    for _, quota in ipairs(l.quotas or {}) do
+      if quota.used >= quota.most then wait = math.max(wait, quota.ends) end
+    end
+  end
+  return wait
+end
+
+-- Whether a limit is left to lanes of other providers that were refused since this one was served.
+local function yields(lane, l)
+  return l.name ~= own and l.served == lane and l.waits and string.match(l.waits, '^%S+') ~= lane
+    and now < math.max(l.tat, l.pause) - H + YIELD
+end
+
+-- A limit is filled when less than `low` is booked, in one go up to `high`. Limits that a provider with a
+-- rate shares with others are filled earlier and further: for up to G other lanes may book the provider.
+local function fill_of(l)
+  if not l.low then
+    local early = l.name ~= own and limit(own) and limits[own].interval > 0
+    l.low = early and H + G * 0.6 or H
+    l.high = early and FAR or H + G
+    l.mark = base_of(l) <= now + l.low and math.max(l.low, l.high - l.interval) or l.low
+  end
+  return l
+end
+
+local function is_full(l) return base_of(l) > now + fill_of(l).mark end
+
+-- When a lane comes to a limit that is known to be full, and need not be looked at any further.
+local function full_until(names)
+  for name in string.gmatch(names, '%S+') do
+    local l = name ~= own and limits[name]
+    if l and is_full(l) then return base_of(l) - l.low, l end
+  end
+end
+
+-- The limits of a lane with what they say: base (from when its slots could be) and pacing (the slowest).
+-- Nil after a lane that had to be skipped.
+local function limits_of(lane, names)
+  local found = { mine = {}, base = 0 }
+  for name in string.gmatch(names, '%S+') do
+    local l = limit(name)
+    if not l then return skip(lane, name) end
+    table.insert(found.mine, l)
+    found.base = math.max(found.base, base_of(l))
+    if not found.pacing or l.interval > found.pacing.interval then found.pacing = l end
+  end
+  if not found.pacing then return skip(lane, 'lane:' .. lane) end
+  return found
+end
+
+-- A lane that waits for a limit it shares: for a moment it keeps its place in the order; for longer, or
+-- behind many others, it goes out of their way until the limit is less booked.
+local function stand_back(lane, time, l, i)
+  local me = lane .. ' ' .. worker
+  if not l.waits and l.served and l.served ~= lane then
+    l.waits = me
+    redis.call('HSET', key('limit', l.name), 'waits', me)
+  end
+  if l.waits == me then next_one = 1 end
+  if time > now + 2 * G or i > LANES_MOST / 2 then return relist(lane, time + i * 10) end
+  look_at(time)
+end
+
+local function serve(lane, hash, state, found, others)
+  local paced_by_own = found.pacing.name == own
+  local pace = Pace.new(lane, found.mine, found.base, now + fill_of(found.pacing).high)
+  if found.pacing.interval == 0 and others > 0 then
+    pace.room = math.max(1, math.floor(room / 2))
+  elseif paced_by_own and others > 0 then
+    pace.ends = found.base + math.max(0, pace.ends - found.base) / (others + 1)
+    again[#again + 1] = lane
+  end
+  pace.room = math.min(pace.room, most[lane] or pace.room)
+  take_all(lane, hash, state, held[lane] or {}, pace)
+  for _, grant in ipairs(pace.grants) do grants[#grants + 1] = grant end
+  held[lane] = nil
+  -- Lanes that are due at once keep the order in which they were served.
+  turns = turns + 1
+  local after = now - 2 * LANES_MOST + turns
+  for _, l in ipairs(found.mine) do
+    if l.name ~= own then
+      after = math.max(after, base_of(l) - fill_of(l).low)
+      if pace.total > 0 and l.interval > 0 and (l.served ~= lane or l.waits) then
+        l.served, l.waits = lane, nil
+        redis.call('HSET', key('limit', l.name), 'served', lane)
+        redis.call('HDEL', key('limit', l.name), 'waits')
+      end
+    end
+  end
+  relist(lane, after)
+  if after <= now then look_at(base_of(limits[own]) - H) end
+end
+
+-- Whether the limits of a lane let it be served now; what it waits for is seen to here.
+local function may_be_served(lane, found, i)
+  for _, l in ipairs(found.mine) do
+    if l.name ~= own and is_full(l) then return stand_back(lane, base_of(l) - l.low, l, i) end
+  end
+  local account = limits[own]
+  local ahead = found.pacing == account and fill_of(account).mark or FAR
+  if base_of(account) > now + ahead then return look_at(base_of(account) - H) end
+  for _, l in ipairs(found.mine) do
+    if yields(lane, l) then return relist(lane, l.tat - H + YIELD) end
+  end
+  return true
+end
+
+-- One lane; i: its place among those visited, others: how many are still to come. A lane that only
+-- its provider holds up is not moved: it keeps its place in the order.
+local function visit(lane, i, others)
   local hash = key('lane', lane)
-  if full and tonumber(redis.call('HGET', hash, 'depth:urgent') or '0') <= 0 then return end
+  local names, urgent = unpack(redis.call('HMGET', hash, 'limits', 'depth:urgent'))
+  urgent = tonumber(urgent or '0') > 0
+  if names and not urgent then
+    local time, l = full_until(names)
+    if time then return stand_back(lane, time, l, i) end
+  end
   local state = lane_state(hash)
   if state.suspended > now then return relist(lane, state.suspended) end
-  local depth = state.depth[1] + state.depth[2] + state.depth[3]
-  if depth == 0 and not held[lane] then return redis.call('ZREM', KEYS[1], lane) end
-  local base, spacing, wake, mine = 0, 0, 0, {}
-  for name in string.gmatch(state.limits, '%S+') do
-    local l = limit(name)
-    if not l then
-      skipped[#skipped + 1] = name
-      return relist(lane, now + 1000000)
-    end
-    mine[#mine + 1] = l
-    base, spacing = math.max(base, base_of(l)), math.max(spacing, l.interval)
-    if name ~= own then wake = math.max(wake, base_of(l) - H) end
-    if name == own and base_of(l) > now + H then
-      full = true
-      if state.depth[1] == 0 then return end
-    end
+  if state.depth[1] + state.depth[2] + state.depth[3] == 0 and not held[lane] then
+    return redis.call('ZREM', KEYS[1], lane)
   end
-  if #mine == 0 then
-    skipped[#skipped + 1] = 'lane:' .. lane
-    return relist(lane, now + 1000000)
+  local found = limits_of(lane, state.limits)
+  if not found then return end
+  local wait = quota_wait(found.mine)
+  if wait > now then return relist(lane, wait + i * 1000) end
+  if (urgent and found.base <= now + URGENT_MOST) or may_be_served(lane, found, i) then
+    serve(lane, hash, state, found, others)
   end
-  if base > now + H and state.depth[1] == 0 then
-    return relist(lane, math.max(wake, base - H) + (now + #grants * 7919 + others * 104729) % SPREAD)
+end
+
+-- Visits lanes as long as there is room.
+local function visit_all(names)
+  for i, lane in ipairs(names) do
+    if room <= 0 then return look_at(now) end
+    visit(lane, i, #names - i)
   end
-  local want = others > 0 and math.max(1, math.floor(room / 2)) or room
-  if spacing > 0 then
-    want = math.max(1, math.floor((now + H + G - base) / spacing))
-    if state.depth[1] > 0 then want = math.max(want, math.min(state.depth[1], math.floor(G / spacing))) end
-  end
-  want = math.min(want, room, most[lane] or want)
-  local booked = held[lane] and book(held[lane], want) or 0
-  local entries, got = {}, 0
-  if want > booked then got = take_all(lane, hash, state, want - booked, entries) end
-  room = room - booked - got
-  for _, l in ipairs(mine) do
-    l.tat = base_of(l) + (booked + got) * l.interval
-    dirty[l.name] = l
-  end
-  if booked + got > 0 or #entries > 0 then
-    grants[#grants + 1] = { lane, int(base - now), tostring(spacing), booked + got, spacing > 0 and 1 or 0, booked, entries }
-  end
-  held[lane] = nil
-  local after = now
-  for _, l in ipairs(mine) do
-    if l.name ~= own then after = math.max(after, base_of(l) - H + SPREAD) end
-  end
-  if #mine == 1 then after = now end
-  relist(lane, after)
 end
 
 forward()
-local state, wake = breaker_state()
-if state == 'probe' then room = math.min(room, 1) end
+local state, reopens = breaker_state()
 if state == 'closed' or state == 'probe' then
+  if state == 'probe' then room = math.min(room, 1) end
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, LANES_MOST)) do
     lanes[#lanes + 1] = lane
   end
-  for i, lane in ipairs(lanes) do
-    if room <= 0 then break end
-    visit(lane, #lanes - i)
-    if state == 'probe' and room <= 0 then
-      redis.call('HSET', key('breaker', provider), 'state', 'half', 'until', int(now + probe_limit))
-      break
-    end
+  visit_all(lanes)
+  lanes, again = again, {}
+  visit_all(lanes) -- what others have left of their shares
+  if state == 'probe' and room <= 0 then
+    redis.call('HSET', key('breaker', provider), 'state', 'half', 'until', int(now + probe_limit))
   end
 end
-local mine = limits[own]
-if mine and base_of(mine) > now + H then wake = math.max(wake, base_of(mine) - H) end
-for name, l in pairs(dirty) do redis.call('HSET', key('limit', name), 'tat', int(math.ceil(l.tat))) end
+for name, l in pairs(dirty) do
+  redis.call('HSET', key('limit', name), 'tat', int(math.ceil(l.tat)), 'step', tostring(l.units * l.interval),
+    'units', l.units)
+  for _, quota in ipairs(l.quotas or {}) do
+    redis.call('HSET', key('limit', name), 'used:' .. quota.period, int(quota.used))
+  end
+end
 
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-local soonest = first[2] and tonumber(first[2]) or now + 3600000000
-soonest = math.max(soonest, wake)
+local soonest = due_again
+local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+-- Many lanes may come due one by one; each has H to spare.
+if later[2] then soonest = math.min(soonest, math.max(now + H / 2, tonumber(later[2]))) end
+if state ~= 'closed' and state ~= 'probe' and redis.call('ZCARD', KEYS[1]) > 0 then soonest = reopens end
 local item = redis.call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')
 if item[2] then soonest = math.min(soonest, tonumber(item[2])) end
-if room <= 0 and first[2] and tonumber(first[2]) <= now and state == 'closed'
-  and redis.call('ZCARD', key('workers')) > 1 then ring(provider) end
-return { state, int(now), redis.call('GET', key('control')) or '0', int(math.max(0, soonest - now)), skipped, grants }
+if room <= 0 and due_again <= now and state == 'closed' and redis.call('ZCARD', key('workers')) > 1 then
+  ring(provider)
+end
+return { state, int(now), redis.call('GET', key('control')) or '0', int(math.max(0, soonest - now)), skipped, grants,
+  next_one }

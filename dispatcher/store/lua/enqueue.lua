@@ -2,9 +2,11 @@
 -- in the batch hash, and the second answer is `repeated` with the check value of the first.
 -- KEYS[1] batch hash
 -- ARGV 3 batch, 4 part number, 5 check value of the part, 6 tenant, 7 channel, 8 options,
---      9 most messages queued (0 = any), 10 msgpack {lanes = {{lane, limits, weight}...},
---      entries = {{lane, class, n, c, expires, due}...}}, 11.. one body per entry
--- returns {'accepted', messages} | {'repeated', check} | {'full', queued}
+--      9 most messages queued (0 = any), 10 msgpack {own = most of the tenant (0 = any),
+--      lanes = {{lane, limits, weight}...}, entries = {{lane, class, n, c, expires, due}...}},
+--      11.. one body per entry
+-- returns {'accepted', messages} | {'repeated', check} | {'full', queued} |
+--         {'tenant_full', queued by the tenant}
 local batch, part = ARGV[3], 'p:' .. ARGV[4]
 local seen = redis.call('HGET', KEYS[1], part)
 if seen then return { 'repeated', seen } end
@@ -14,6 +16,8 @@ local total = 0
 for _, item in ipairs(plan.entries) do total = total + item[3] end
 local most, queued = tonumber(ARGV[9]), tonumber(redis.call('GET', key('queued')) or '0')
 if most > 0 and queued + total > most then return { 'full', queued } end
+local own, mine = plan.own or 0, tonumber(redis.call('HGET', key('queued_by'), ARGV[6]) or '0')
+if own > 0 and mine + total > own then return { 'tenant_full', mine } end
 
 local now = clock()
 redis.call('HSETNX', KEYS[1], 'created', int(now))
@@ -22,6 +26,7 @@ redis.call('HINCRBY', KEYS[1], 'total', total)
 redis.call('HINCRBY', KEYS[1], 'left', total)
 redis.call('PERSIST', KEYS[1])
 redis.call('INCRBY', key('queued'), total)
+if total > 0 then redis.call('HINCRBY', key('queued_by'), ARGV[6], total) end
 for _, lane in ipairs(plan.lanes) do
   redis.call('HSET', key('lane', lane[1]), 'limits', lane[2], 'w:' .. ARGV[6], lane[3])
 end

@@ -33,7 +33,8 @@ local function list_lane(lane, class, now)
   if added == 0 and class == 'urgent' then
     added = redis.call('ZADD', lanes, 'LT', 'CH', int(now), lane)
   end
-  if added == 1 then ring(provider) end
+  -- A lane that is due already may wait for the next claim of a busy worker; what is urgent not.
+  if added == 1 or class == 'urgent' then ring(provider) end
 end
 
 -- Adds one entry to a queue. entry: n, c, batch, expires, body, and a, r where known.
@@ -84,6 +85,29 @@ end
 
 -- "<lane>:<class>:<tenant>" -> lane, class, tenant; the lane itself may hold colons.
 local function split_queue(name) return string.match(name, '^(.*):([^:]*):([^:]*)$') end
+
+-- Tells every worker that something it goes by has changed: limits by name, lane:<lane>, or *.
+local function announce(what)
+  redis.call('INCR', key('control'))
+  redis.call('PUBLISH', key('control'), what)
+end
+
+-- Has every lane that meets a limit looked at now.
+local function wake_lanes(limit)
+  local now, wanted = clock(), ' ' .. limit .. ' '
+  for _, name in ipairs(redis.call('SMEMBERS', key('limits'))) do
+    local provider = string.match(name, '^provider:(.*)$')
+    local lanes, woken = provider and key('lanes', provider), false
+    for _, lane in ipairs(provider and redis.call('ZRANGE', lanes, 0, -1) or {}) do
+      local met = ' ' .. (redis.call('HGET', key('lane', lane), 'limits') or '') .. ' '
+      if string.find(met, wanted, 1, true) then
+        redis.call('ZADD', lanes, 'XX', 'LT', int(now), lane)
+        woken = true
+      end
+    end
+    if woken then ring(provider) end
+  end
+end
 
 local function owned(queue, id, worker)
   local pending = redis.pcall('XPENDING', queue, GROUP, id, id, 1)

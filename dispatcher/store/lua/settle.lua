@@ -6,7 +6,7 @@
 --      6 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
 --      moves = {{due (0 = now), lane, class, n, c, expires, a or -1}...}, counters = {name = n}, batch,
 --      sheets = {{first, last, n}...}}...},
---      throttled = {{limit, us}...}, breakers = {{provider, ok, failed, down}...}},
+--      throttled = {{limit or lane:LANE, us}...}, breakers = {{provider, ok, failed, down}...}},
 --      7.. per entry: a value per sheet, a value per outcome, a letter per dead one, a body per move
 -- returns {'lost'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
 --      this worker no longer owns (nothing of it was written)
@@ -137,18 +137,35 @@ local function settle(item)
   return 1
 end
 
+-- Pauses that began or became longer here: other workers may hold slots within them.
+local paused = {}
+local function pause(what, hash, field, before, wait, ...)
+  local ends = now + wait
+  if ends <= before then return end
+  redis.call('HSET', hash, field, int(ends), ...)
+  if ends > before + 100000 then paused[#paused + 1] = what end
+end
+
+local function pause_lane(what, lane, wait)
+  local hash = key('lane', lane)
+  pause(what, hash, 'paused', tonumber(redis.call('HGET', hash, 'paused') or '0'), wait)
+end
+
 -- One event counts once: answers that come while the limit is paused, or within a second of the
 -- last cut, belong to the same one.
-local function throttle(name, wait)
+local function pause_limit(name, wait)
   local hash = key('limit', name)
   local v = redis.call('HMGET', hash, 'pause', 'factor', 'factored', 'interval')
   if not v[4] then return end
-  local pause, factored = tonumber(v[1] or '0'), tonumber(v[3] or '0')
-  if pause < now and now - factored > 1000000 then
-    local factor = math.min(1, tonumber(v[2] or '1') + 0.05 * (now - factored) / 1000000)
-    redis.call('HSET', hash, 'factor', math.max(0.05, factor * 0.7), 'factored', int(now))
-  end
-  if now + wait > pause then redis.call('HSET', hash, 'pause', int(now + wait)) end
+  local before, factored = tonumber(v[1] or '0'), tonumber(v[3] or '0')
+  if before >= now or now - factored <= 1000000 then return pause(name, hash, 'pause', before, wait) end
+  local factor = math.min(1, tonumber(v[2] or '1') + 0.05 * (now - factored) / 1000000)
+  pause(name, hash, 'pause', before, wait, 'factor', math.max(0.05, factor * 0.7), 'factored', int(now))
+end
+
+local function throttle(what, wait)
+  local lane = string.match(what, '^lane:(.*)$')
+  if lane then pause_lane(what, lane, wait) else pause_limit(what, wait) end
 end
 
 -- Opens when failures outweigh four times the answers by 20 (20 in a row, or lasting trouble), or at
@@ -177,13 +194,24 @@ for i, item in ipairs(plan.entries) do
   if verdicts[i] == 0 then number = number .. ' ' .. i end
 end
 for _, t in ipairs(plan.throttled) do throttle(t[1], t[2]) end
+if #paused > 0 then announce('by:' .. worker .. ' ' .. table.concat(paused, ' ')) end
 for _, b in ipairs(plan.breakers) do breaker(b[1], b[2], b[3], b[4]) end
+local waiting = {} -- tenant -> change of its messages without an outcome
 for hash, fields in pairs(counts) do
   local left = fields.left
-  if left then redis.call('INCRBY', key('queued'), left) end
+  if left then
+    redis.call('INCRBY', key('queued'), left)
+    local tenant = redis.call('HGET', hash, 'tenant')
+    if tenant then waiting[tenant] = (waiting[tenant] or 0) + left end
+  end
   for field, change in pairs(fields) do
     local value = redis.call('HINCRBY', hash, field, change)
     if field == 'left' and value <= 0 then redis.call('EXPIRE', hash, ttl) end
+  end
+end
+for tenant, change in pairs(waiting) do
+  if change ~= 0 and redis.call('HINCRBY', key('queued_by'), tenant, change) <= 0 then
+    redis.call('HDEL', key('queued_by'), tenant)
   end
 end
 redis.call('HSET', KEYS[1], '#seq', number)

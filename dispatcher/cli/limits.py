@@ -1,0 +1,229 @@
+"""`dispatcher limits`: what every limit lets pass now; `limits set` and `limits reset` change it
+on the whole backlog, without a restart."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from dispatcher.cli.figures import rate_text, span_text
+from dispatcher.cli.options import State, config_option, json_option, load_config
+from dispatcher.cli.running import run
+from dispatcher.engine.ingest import batch_sizes
+from dispatcher.engine.runtime import create_providers, write_limits
+from dispatcher.engine.views import limit_view
+from dispatcher.engine.waiting import overview
+from dispatcher.errors import DispatcherError, UsageError
+from dispatcher.policy.routing import Limits
+from dispatcher.settings import Config
+from dispatcher.store.limit_views import LimitView
+from dispatcher.store.opening import Store, open_store
+from dispatcher.store.operations import UNTIL_RESET, Operations
+from dispatcher.units import Quota, parse_duration, parse_rate
+
+PIPE_WIDTH = 200
+"""Columns of a table that does not go to a terminal."""
+
+
+class UnknownLimit(DispatcherError):
+    """There is no limit of this name."""
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@json_option
+@click.pass_context
+def limits(ctx: click.Context, as_json: bool) -> None:
+    """Show every limit: its rate, how full it is, and the lanes that wait for it.
+
+    \b
+    Example: dispatcher limits
+             dispatcher limits set carrier:de-telekom 50/s --for 1h
+             dispatcher limits reset carrier:de-telekom
+    """
+    if ctx.invoked_subcommand is None:
+        found = run(_list(load_config(ctx.obj)))
+        if as_json:
+            _print_json(found)
+        else:
+            _print(found)
+
+
+@limits.command("set")
+@config_option
+@click.argument("name")
+@click.argument("rate")
+@click.option("--for", "lasts", metavar="TIME", help="Then as configured again, e.g. 1h.")
+@json_option
+@click.pass_obj
+def set_(state: State, name: str, rate: str, lasts: str | None, as_json: bool) -> None:
+    """Put a RATE (/s, /min or /h) above the configuration, at once and for every worker, until it
+    is reset or --for has passed.
+
+    \b
+    Example: dispatcher limits set carrier:de-telekom 50/s --for 1h
+    """
+    interval_us, seconds = _even(rate), _duration(lasts)
+    changed = run(_change(load_config(state), name, interval_us, seconds))
+    _report(changed, f"for {lasts}" if lasts is not None else "until reset", as_json)
+
+
+@limits.command()
+@config_option
+@click.argument("name")
+@json_option
+@click.pass_obj
+def reset(state: State, name: str, as_json: bool) -> None:
+    """Let the configuration decide again about the limit NAME.
+
+    \b
+    Example: dispatcher limits reset carrier:de-telekom
+    """
+    changed = run(_change(load_config(state), name, None, UNTIL_RESET))
+    _report(changed, "as configured", as_json)
+
+
+class _Changed(NamedTuple):
+    before: LimitView
+    after: LimitView
+
+
+class _Opened(NamedTuple):
+    store: Store
+    limits: Limits
+
+
+def _even(text: str) -> float:
+    """The interval of a rate. Raises UsageError."""
+    try:
+        rate = parse_rate(text)
+    except ValueError as error:
+        raise UsageError(f"RATE {error}") from None
+    if isinstance(rate, Quota):
+        raise UsageError(f"RATE must be per s, min or h, got {text!r}: quotas are configured")
+    return rate.interval_us
+
+
+def _duration(text: str | None) -> float:
+    """Raises UsageError."""
+    if text is None:
+        return UNTIL_RESET
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--for {error}") from None
+    if not seconds:
+        raise UsageError("--for must be more than 0s")
+    return seconds
+
+
+@asynccontextmanager
+async def _open(config: Config) -> AsyncIterator[_Opened]:
+    limits = Limits(config, batch_sizes(create_providers(config)))
+    async with open_store(config.store) as store:
+        yield _Opened(store, limits)
+
+
+async def _list(config: Config) -> list[dict[str, Any]]:
+    async with _open(config) as (store, limits):
+        views, waiting, _ = await overview(store.inspector, limits, config.providers)
+    return [limit_view(views[name], waiting.get(name, ())) for name in sorted(views)]
+
+
+async def _change(config: Config, name: str, interval_us: float | None, seconds: float) -> _Changed:
+    """Set (or with None reset) a limit. Raises UnknownLimit."""
+    async with _open(config) as (store, limits):
+        before = await _known(config, store, limits, name)
+        operations = Operations(store.client, store.keys)
+        if interval_us is None:
+            await operations.reset_limit(name)
+        else:
+            await operations.set_limit(name, interval_us, seconds)
+        return _Changed(before, await _known(config, store, limits, name))
+
+
+async def _known(config: Config, store: Store, limits: Limits, name: str) -> LimitView:
+    """The state of a limit. One that no process has written yet is written first."""
+    found = await store.inspector.limits([name])
+    if name not in found:
+        defined = {limit.name for limit in limits.definitions(await store.inspector.now_us())}
+        if name not in defined:
+            raise _unknown(config, name, {*defined, *await store.inspector.limit_names()})
+        await write_limits(store, limits, (), [name])
+        found = await store.inspector.limits([name])
+    return found[name]
+
+
+def _unknown(config: Config, name: str, known: Iterable[str]) -> UnknownLimit:
+    """The error that says what there is instead."""
+    each = {limit.name: limit.each for limit in config.limits}.get(name)
+    if each is not None:
+        return UnknownLimit(f"{name} is one limit per {each}: name one of them, {name}/VALUE")
+    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "`dispatcher limits` lists them"
+    return UnknownLimit(f"there is no limit {name}; {hint}")
+
+
+def _report(changed: _Changed, until: str, as_json: bool) -> None:
+    body = limit_view(changed.after, ())
+    if as_json:
+        _print_json({key: value for key, value in body.items() if key != "lanes"})
+        return
+    before, after = _asked(limit_view(changed.before, ())), _asked(body)
+    click.echo(f"{changed.after.name}: {before} -> {after}, {until}")
+
+
+def _asked(body: Mapping[str, Any]) -> str:
+    """The rate asked for, before the provider's "slow down"."""
+    return rate_text(body["configured"] if body["set"] is None else body["set"])
+
+
+def _print_json(found: object) -> None:
+    click.echo(msgspec.json.encode(found).decode())
+
+
+def _print(found: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("limit", overflow="fold")
+    for name in ("rate", "used", "waiting"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for body in found:
+        lanes = len(body["lanes"])
+        table.add_row(
+            body["name"],
+            rate_text(body["rate"]),
+            "" if body["used"] is None else f"{body['used']:.0%}",
+            f"{lanes:,} lane{'s' if lanes > 1 else ''}" if lanes else "",
+            "\n".join(_notes(body)),
+        )
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(table)
+
+
+def _notes(body: Mapping[str, Any]) -> Iterator[str]:
+    """What is out of the ordinary, and quotas, in short lines."""
+    if body["set"] is not None:
+        ends = _clock(body["set_until"]) if body["set_until"] else "reset"
+        yield f"{rate_text(body['configured'])} after {ends}"
+    if body["factor"] < 1:
+        yield f"slowed to {body['factor']:.0%} of {_asked(body)}"
+    if body["paused_seconds"]:
+        yield f"paused for {span_text(body['paused_seconds'])}"
+    for quota in body["quotas"]:
+        yield f"{quota['used']:,}/{quota['of']:,} until {_clock(quota['ends'])}"
+
+
+def _clock(moment: str) -> str:
+    """A time of these days in few characters (UTC)."""
+    return datetime.fromisoformat(moment).strftime("%d %b %H:%MZ")
