@@ -23,10 +23,11 @@ from dispatcher.messages import (
     encode_sheet,
     message_id,
 )
-from dispatcher.policy.routing import pick_sender
+from dispatcher.policy.routing import of_lane, pick_sender, sender_pool
 from dispatcher.settings import Config
+from dispatcher.store.claims import ClaimedEntry
 from dispatcher.store.keys import STATUS_BLOCK
-from dispatcher.store.queue import ClaimedEntry, Letter, Move, Outcome, Settlement, Sheet
+from dispatcher.store.queue import Letter, Move, Outcome, Settlement, Sheet
 from dispatcher.template import Template
 
 _INDEX = itemgetter(0)
@@ -239,14 +240,14 @@ class HeldEntry:
 
 
 def requests(
-    config: Config, provider: Provider, envelope: Envelope
+    config: Config, provider: Provider, envelope: Envelope, lane: str
 ) -> Callable[[Sequence[Row]], HttpRequest]:
     """What turns rows of an entry into a request: all that they share is prepared here.
 
     Raises InvalidMessage when the content cannot be prepared.
     """
     render = Template.compile(envelope.content.text or "").bind(envelope.columns)
-    choices = config.senders.get(envelope.sender, {}).get(provider.name, (envelope.sender,))
+    choices = of_lane(sender_pool(config.senders, envelope.sender, provider.name), lane)
     batch = envelope.batch
 
     def outgoing(row: Row) -> Outgoing:

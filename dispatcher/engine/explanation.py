@@ -51,6 +51,8 @@ def explain(ingest: Ingest, channel: str, to: str, sender: str | None, tenant: s
     """
     try:
         to = normalise(channel, to)
+        if sender is not None:
+            ingest.check_sender(sender)
     except InvalidMessage as error:
         raise UsageError(str(error)) from None
     carrier = ingest.carriers.of(channel, to)

@@ -119,7 +119,7 @@ class Ingest:
         names = _parameters(submission.content, text, columns)
         render = text.bind(names)
         self._check_content(submission)
-        self._check_sender(submission)
+        self.check_sender(submission.sender)
         accepted = max(now_us, submission.send_at_us)
         expires = accepted + int(submission.ttl * 1e6) if submission.ttl else 0
         envelope = Envelope(
@@ -159,17 +159,18 @@ class Ingest:
                 "invalid_sender", f"senders.{submission.sender} names no sender of {name}"
             )
 
-    def _check_sender(self, submission: Submission) -> None:
-        if not submission.sender:
+    def check_sender(self, sender: str) -> None:
+        """Whether `from` can be meant as it stands. Raises InvalidMessage."""
+        if not sender:
             raise InvalidMessage("invalid_sender", "from is empty")
-        known = self.config.senders.get(submission.sender)
-        if known is None and submission.sender.isidentifier() and self.config.senders:
-            literal = submission.sender.isupper()
+        known = self.config.senders.get(sender)
+        if known is None and sender.isidentifier() and self.config.senders:
+            literal = sender.isupper()
             if not literal:
                 names = ", ".join(sorted(self.config.senders))
                 raise InvalidMessage(
                     "invalid_sender",
-                    f"from {submission.sender!r} is no configured sender (known: {names})",
+                    f"from {sender!r} is no configured sender (known: {names})",
                 )
 
 

@@ -15,8 +15,9 @@ from dispatcher.exchange import Provider
 from dispatcher.limits import Limit
 from dispatcher.messages import Content, Envelope, Row, Status, UnknownFormat, decode_body
 from dispatcher.settings import Config
+from dispatcher.store.claims import ClaimedEntry
 from dispatcher.store.inspector import Inspector
-from dispatcher.store.queue import ClaimedEntry, Move
+from dispatcher.store.queue import Move
 from dispatcher.store.screening import Screening, Waiting
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Intake:
             return self._defer(claimed, lane, class_, error)
         fault = None
         try:
-            request = requests(self._config, self._provider, envelope)
+            request = requests(self._config, self._provider, envelope, lane)
         except InvalidMessage as error:
             request, fault = _unprepared, error
         budget = (claimed.ambiguous or 0) + claimed.slots

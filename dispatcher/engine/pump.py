@@ -20,7 +20,8 @@ from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, Send, SlotRun
 from dispatcher.engine.sending import Sender
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import ProviderConfig
-from dispatcher.store.queue import Claim, ClaimedEntry, Grant, Queue, Wanted
+from dispatcher.store.claims import Claim, ClaimedEntry, Grant, Wanted
+from dispatcher.store.queue import Queue
 
 log = logging.getLogger(__name__)
 

@@ -286,3 +286,10 @@ def sender_pool(senders: Mapping[str, SenderConfig], sender: str, provider: str)
 def pick_sender(choices: Sequence[str], to: str) -> str:
     """One of a pool of senders, always the same for the same recipient."""
     return choices[0] if len(choices) == 1 else choices[crc32(to.encode()) % len(choices)]
+
+
+def of_lane(choices: Sequence[str], lane: str) -> Sequence[str]:
+    """The one of a pool that a lane is for. All of them where it is for none, or for one that has
+    left the pool since."""
+    named = lane.partition("/sender=")[2].partition("/")[0]
+    return [choice for choice in choices if encode(choice) == named] or choices

@@ -16,11 +16,9 @@ import redis.asyncio as aioredis
 from dispatcher.errors import DispatcherError, StoreFull, TenantFull
 from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
+from dispatcher.store.claims import Claim, Wanted, read_grant
 from dispatcher.store.keys import Keys
 from dispatcher.store.scripts import Script
-
-RETURNED = "~"
-"""In the place of the tenant: the queue of messages that were put back."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -56,72 +54,6 @@ class Accepted(NamedTuple):
     messages: int
     repeated: bool = False
     check: str = ""
-
-
-class ClaimedEntry(msgspec.Struct, frozen=True):
-    """One entry as claimed. `ambiguous` is None for a fresh entry; for one put back it is how many
-    of its first rows may have been sent; `slots` are for the rows after those. `mark` is "",
-    "expired" or "cancelled"."""
-
-    queue: str
-    id: str
-    slots: int
-    mark: str
-    count: int
-    cost: int
-    batch: str
-    expires_us: int
-    body: bytes
-    ambiguous: int | None
-    reclaims: int
-
-    @property
-    def field(self) -> str:
-        """Its name in `held`."""
-        return f"{self.queue}|{self.id}"
-
-    @property
-    def fresh(self) -> bool:
-        """None of its messages was put back: they never had an outcome."""
-        return not self.queue.endswith(f":{RETURNED}")
-
-
-class Wanted(NamedTuple):
-    """What a worker holds of a lane, of one cost: the most slots it can use (0 = any), and entries
-    by their names in `held` with how many of their messages have no slot."""
-
-    lane: str
-    cost: int
-    most: int
-    fields: Sequence[tuple[str, int]]
-
-
-class Grant(msgspec.Struct, frozen=True):
-    """Slots of one lane, for messages of one cost: `count` of them, the first `offset_us` after the
-    claim, then one every `spacing_us`. Without a rate (`paced` false) all may be used at once and
-    none expires. `booked` of them are for entries held already, by their names in `held`."""
-
-    lane: str
-    cost: int
-    offset_us: int
-    spacing_us: float
-    count: int
-    paced: bool
-    booked: list[tuple[str, int]]
-    entries: list[ClaimedEntry]
-
-
-class Claim(NamedTuple):
-    """The answer of a claim; `breaker` is closed, open, half or probe, `next_us` the time until
-    something may be due. `awaited`: a limit shared with others is left to this worker then."""
-
-    breaker: str
-    now_us: int
-    control: int
-    next_us: int
-    skipped: list[str]
-    grants: list[Grant]
-    awaited: bool
 
 
 class Heartbeat(NamedTuple):
@@ -277,7 +209,7 @@ class Queue:
             int(control),
             int(until),
             [name.decode() for name in skipped],
-            [_grant(item) for item in grants],
+            [read_grant(item) for item in grants],
             awaited == 1,
         )
 
@@ -354,39 +286,6 @@ def _limit(limit: Limit) -> tuple[Any, ...]:
     quotas = [(q.period, q.count, *map(float, q.ends)) for q in limit.quotas]
     segments = 1 if limit.segments else 0
     return (limit.name, float(limit.interval_us), limit.burst, segments, ramp, quotas)
-
-
-def _grant(item: list[Any]) -> Grant:
-    lane, cost, offset, spacing, count, paced, booked, entries = item
-    return Grant(
-        lane.decode(),
-        cost,
-        int(offset),
-        float(spacing),
-        count,
-        paced == 1,
-        [(field.decode(), slots) for field, slots in booked],
-        [_entry(entry) for entry in entries],
-    )
-
-
-def _entry(item: list[Any]) -> ClaimedEntry:
-    queue, entry_id, slots, mark, flat = item
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    put_back = b"a" in fields or b"r" in fields
-    return ClaimedEntry(
-        queue.decode(),
-        entry_id.decode(),
-        slots,
-        mark.decode(),
-        int(fields[b"n"]),
-        int(fields[b"c"]),
-        fields[b"batch"].decode(),
-        int(fields[b"expires"]),
-        fields[b"body"],
-        int(fields.get(b"a", 0)) if put_back else None,
-        int(fields.get(b"r", 0)),
-    )
 
 
 def _settlement(item: Settlement) -> tuple[Any, ...]:

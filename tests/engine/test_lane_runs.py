@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.lane import LaneRun, Send, SlotRun, messages
 from dispatcher.messages import Content, Envelope, Row, Status, decode_body
-from dispatcher.store.queue import ClaimedEntry
+from dispatcher.store.claims import ClaimedEntry
 
 LANE = "p/sms/a"
 TICK = 1 / 1024

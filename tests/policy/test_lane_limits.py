@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dispatcher.config import load
 from dispatcher.limits import CalendarQuota, Limit
 from dispatcher.messages import Lane
-from dispatcher.policy.routing import Limits, encode
+from dispatcher.policy.routing import Limits, encode, of_lane
 
 PROVIDERS = '[providers.p]\nkind = "webhook"\n[providers.q]\nkind = "webhook"\n'
 Build = Callable[..., Limits]
@@ -209,3 +209,11 @@ def test_the_name_of_a_sender_is_one_word_and_its_own(text: str, other: str) -> 
     assert unquote(name) == text
     assert set(name) <= set("%+._@-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
     assert (encode(other) == name) == (other == text)
+
+
+def test_a_lane_of_a_sender_sends_as_that_sender() -> None:
+    pool = ("+15005550006", "+15005550007", "SHOP 1")
+    assert of_lane(pool, "p/sms/de/sender=+15005550007/tenant=a") == ["+15005550007"]
+    assert of_lane(pool, f"p/sms/de/sender={encode('SHOP 1')}") == ["SHOP 1"]
+    assert of_lane(pool, "p/sms/de") == pool
+    assert of_lane(pool, "p/sms/de/sender=GONE") == pool

@@ -21,19 +21,9 @@ from dispatcher.messages import (
     encode_record,
     new_ulid,
 )
+from dispatcher.store.claims import Claim, ClaimedEntry, Grant, Wanted
 from dispatcher.store.opening import Store
-from dispatcher.store.queue import (
-    Accepted,
-    Claim,
-    ClaimedEntry,
-    Grant,
-    Move,
-    NewEntry,
-    NewLane,
-    Outcome,
-    Settlement,
-    Wanted,
-)
+from dispatcher.store.queue import Accepted, Move, NewEntry, NewLane, Outcome, Settlement
 
 LANE = "p/sms/a"
 OWN = "provider:p"

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from dispatcher.messages import Status
-from dispatcher.store.queue import ClaimedEntry, WorkerLost
+from dispatcher.store.claims import ClaimedEntry
+from dispatcher.store.queue import WorkerLost
 from tests.store.cell import LANE, OWN, Cell, entries_of, put_back, settlement, slots_of
 
 

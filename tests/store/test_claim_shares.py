@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from dispatcher.store.queue import Claim, Wanted
+from dispatcher.store.claims import Claim, Wanted
 from tests.store.cell import LANE, OWN, Cell, entries_of, slots_of
 
 

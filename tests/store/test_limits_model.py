@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.limits import Limit
+from dispatcher.store.claims import Claim
 from dispatcher.store.keys import Keys
 from dispatcher.store.opening import Store
-from dispatcher.store.queue import Claim, NewLane, Queue
+from dispatcher.store.queue import NewLane, Queue
 from tests.store.cell import LANE, OWN, Cell, slot_times, slots_of
 
 REFILL, GRANT = 0.05, 0.1

@@ -32,8 +32,8 @@ from dispatcher.exchange import Accepted
 from dispatcher.messages import Row, Status
 from dispatcher.providers.webhook import Webhook
 from dispatcher.settings import Config, ProviderConfig, StoreConfig
+from dispatcher.store.claims import ClaimedEntry
 from dispatcher.store.opening import open_store
-from dispatcher.store.queue import ClaimedEntry
 from dispatcher.store.screening import Screening
 from tests.store.cell import OWN, Cell, entries_of
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.exchange import Accepted
 from dispatcher.messages import Content, Envelope, Row, Status, decode_sheet
+from dispatcher.store.claims import ClaimedEntry
 from dispatcher.store.keys import STATUS_BLOCK
-from dispatcher.store.queue import ClaimedEntry, Settlement
+from dispatcher.store.queue import Settlement
 from tests.store.cell import LANE, Cell, outcome, rows_of
 
 

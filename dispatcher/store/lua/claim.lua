@@ -7,7 +7,8 @@
 --      what the worker still holds, and where it could not keep up
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
---      ('lane:...') without definition, grants, 1 if a limit is left to this worker next}; a grant is
+--      ('lane:...') without definition, grants, 1 if there is
+--      no other worker or a limit is left to this one next}; a grant is
 --      {lane, cost, first slot (us from now), spacing (us), slots, paced (0|1),
 --      {{field, slots for messages held already}...}, entries}
 --      an entry is {queue, id, slots, expired|cancelled|'', field list}
@@ -387,5 +388,6 @@ if item[2] then soonest = math.min(soonest, tonumber(item[2])) end
 if room <= 0 and due_again <= now and state == 'closed' and redis.call('ZCARD', key('workers')) > 1 then
   ring(provider)
 end
+if redis.call('ZCARD', key('workers')) == 1 then next_one = 1 end
 return { state, int(now), redis.call('GET', key('control')) or '0', int(math.max(0, soonest - now)), skipped, grants,
   next_one }
