@@ -137,6 +137,19 @@ async def test_slow_lanes_get_what_is_theirs_beside_fast_ones(cell: Cell) -> Non
     assert max(fast) <= 1.1 * min(fast)
 
 
+async def test_a_worker_takes_nothing_new_before_it_has_slots_for_what_it_holds(
+    cell: Cell,
+) -> None:
+    await cell.limit(OWN, rate=200)
+    await cell.enqueue(4000, "p/sms/a", size=100)
+    hands = Hands()
+    for _ in range(20):
+        for carrier in "bcdefgh":  # lanes that leave most of their share to the first
+            await cell.enqueue(1, f"p/sms/{carrier}")
+        await turns(cell, hands, 0.1)
+        assert len(hands.held) <= 1
+
+
 async def test_providers_share_a_carrier(cell: Cell) -> None:
     await cell.limit("carrier:a", rate=100)
     for provider in ("p", "q", "r"):

@@ -292,7 +292,6 @@ local function serve(lane, hash, state, found, others)
   pace.room = math.min(pace.room, most[lane] or pace.room)
   take_all(lane, hash, state, held[lane] or {}, pace)
   for _, grant in ipairs(pace.grants) do grants[#grants + 1] = grant end
-  held[lane] = nil
   -- Lanes that are due at once keep the order in which they were served.
   turns = turns + 1
   local after = now - 2 * LANES_MOST + turns
