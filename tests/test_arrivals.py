@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.arrivals import (
+    held_from,
     jain,
     percentile,
     promise,
@@ -59,6 +61,28 @@ def test_the_slack_used_keeps_its_promise_and_no_less_would(
     worst = promise(rate, burst, slack)
     assert slack_used(worst, rate, burst) == pytest.approx(slack, rel=1e-6, abs=1e-6)
     assert promise(rate, burst, slack_used(worst, rate, burst)) == pytest.approx(worst)
+
+
+@given(ARRIVALS, RATES, st.floats(1, 100))
+def test_a_rate_holds_after_the_last_arrival_with_which_a_worse_window_begins(
+    arrivals: list[tuple[float, float]], rate: float, bound: float
+) -> None:
+    times = list(accumulate(gap for gap, _ in arrivals))
+    costs = [cost for _, cost in arrivals]
+
+    def worst(first: int) -> float:
+        return worst_burst(times[first:], costs[first:], rate)
+
+    held = held_from(times, costs, rate, bound)
+    if held is not None:
+        assert worst(bisect_left(times, held)) > bound * (1 - 1e-6)
+    assert worst(0 if held is None else bisect_right(times, held)) <= bound * (1 + 1e-6)
+
+
+def test_a_lowered_rate_holds_from_the_last_arrival_of_the_higher_one() -> None:
+    times = flow(100, 50) + flow(10, 50, first=1.0)
+    assert held_from(times, [1.0] * len(times), 10, 1.5) == pytest.approx(0.48)
+    assert held_from(flow(10, 50), [1.0] * 50, 10, 1.5) is None
 
 
 def test_a_request_of_many_messages_may_exceed_the_rate_by_its_size() -> None:

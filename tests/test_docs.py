@@ -1,13 +1,21 @@
-"""Every relative link and every path named in the documentation exists."""
+"""Every link and path in the documentation leads somewhere, its configurations load and do what the
+text says, and its figures are those of the kept results."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
+
+from benchmarks import figures, sizing
+from dispatcher.config import Config, load
+from dispatcher.engine.explanation import explain
+from dispatcher.engine.ingest import Ingest
+from dispatcher.engine.runtime import create_providers
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("dispatcher", "benchmarks", "tests", "grafana", "k8s", "docs", ".ci")
@@ -17,8 +25,36 @@ CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)|^ *\[[^]]+\]:\s*(\S+)", re.MULTILINE)
 SOURCE = re.compile(r"(?:src|href)=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
+EXAMPLE = re.compile(r"^#+ ([^\n]+)\n(?:(?!^#).)*?^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SIZING = re.compile(r"<!-- sizing -->\n(.*?)\n<!-- end -->", re.DOTALL)
+SECRETS = {"TWILIO_AUTH_TOKEN": "token", "ACME_TOKEN": "other"}
 PATH = re.compile(rf"(?:{'|'.join(map(re.escape, FOLDERS))})(?:/[\w.-]+)+/?")
 """A path of this repository, as opposed to a pattern or a placeholder."""
+
+
+class Asked(NamedTuple):
+    """A message, and the limits it has to meet."""
+
+    limits: set[str]
+    channel: str = "sms"
+    sender: str = "+15005550006"
+    tenant: str = "default"
+
+
+LIMITED = {
+    "A carrier shared by two providers": Asked(
+        {"provider:twilio-eu", "provider:gateway", "carrier:de-telekom"}
+    ),
+    "One segment per second and sender number": Asked(
+        {"provider:twilio-us", "numbers/+15005550007"}, sender="+15005550007"
+    ),
+    "WhatsApp: one message per recipient in 6 seconds": Asked(
+        {"provider:whatsapp", "pairs"}, "whatsapp"
+    ),
+    "2,000 a day in Berlin": Asked({"provider:twilio-eu"}),
+    "A tenant": Asked({"provider:twilio-eu", "tenant:acme"}, tenant="acme"),
+}
+"""What a message meets in each example of docs/."""
 
 
 def documents(root: Path) -> list[Path]:
@@ -103,3 +139,46 @@ def test_what_exists_passes(repository: Path) -> None:
         "```\n[inside code](gone.md)\n```\n"
     )
     assert list(broken(page, repository)) == []
+
+
+def examples() -> dict[str, str]:
+    """The configurations in docs/, by the heading they stand under."""
+    pages = [page.read_text() for page in sorted((ROOT / "docs").glob("*.md"))]
+    return {heading: text for page in pages for heading, text in EXAMPLE.findall(page)}
+
+
+def met(config: Config, asked: Asked) -> set[str]:
+    """The limits that a message meets, at all providers of its route."""
+    ingest = Ingest(config, create_providers(config))
+    choices = explain(ingest, asked.channel, "+4915112345601", asked.sender, asked.tenant).choices
+    return {name for choice in choices for name in (*choice.limits, *choice.recipient)}
+
+
+def test_every_example_is_looked_at() -> None:
+    pages = (ROOT / "docs").glob("*.md")
+    assert sum(page.read_text().count("```toml") for page in pages) == len(LIMITED)
+    assert examples().keys() == LIMITED.keys()
+
+
+@pytest.mark.parametrize("heading", LIMITED)
+def test_an_example_limits_what_it_says(heading: str, tmp_path: Path) -> None:
+    path = tmp_path / "dispatcher.toml"
+    path.write_text(examples()[heading])
+    asked = LIMITED[heading]
+    assert met(load(path, SECRETS), asked) == asked.limits
+
+
+def test_the_sizing_follows_the_results() -> None:
+    (shown,) = SIZING.findall((ROOT / "docs/sizing.md").read_text())
+    assert shown == figures.markdown(sizing.table(sizing.costs(), sizing.Load()))
+
+
+def test_sizing_by_hand() -> None:
+    cost = sizing.Costs({"plain": sizing.Sending(50.0, 2.0)}, 0.5, 50.0, 2000, 100, 40, 60)
+    table = sizing.table(cost, sizing.Load(rate=30_000, answer=0.1, headroom=0.25))
+    assert [row[1] for row in table.rows] == [
+        "50.0", "2", "4,000", "2,000", "2.00",
+        "0.50", "0.07", "1", "20",
+        "50.0", "1.56", "3", "400",
+        "4.32", "6.48",
+    ]  # fmt: skip

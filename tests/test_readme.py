@@ -60,5 +60,9 @@ def test_every_command_runs(tmp_path: Path) -> None:
     assert "3 accepted, 0 rejected" in printed
     assert "3 sent" in printed
     assert re.search(r"^sent +3 *$", printed, re.MULTILINE), printed
+    assert "twilio-eu/sms/de-telekom" in printed
+    assert "carrier:de-telekom: 75/s -> 50/s, for 1h" in printed
+    assert re.search(r"^carrier:de-telekom +50/s ", printed, re.MULTILINE), printed
+    assert "carrier:de-telekom: 50/s -> 75/s, as configured" in printed
     assert '"accepted":1' in printed
     assert "Traceback" not in printed

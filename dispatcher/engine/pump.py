@@ -230,7 +230,6 @@ class Pump:
 
     async def _accept(self, grant: Grant, before: float, after: float) -> None:
         lane = self._lane(grant.lane, grant.cost)
-        lane.book(grant.booked)
         offset, spacing = grant.offset_us / 1e6, grant.spacing_us / 1e6
         late = grant.count
         if offset < 0 < spacing:  # a burst: slots in the past may be used at once
@@ -244,6 +243,7 @@ class Pump:
             entry = await self._take_in(claimed, grant.lane)
             if entry is not None:
                 lane.entries[entry.class_].append(entry)
+        lane.book(grant.booked)
 
     async def _take_in(self, claimed: ClaimedEntry, lane: str) -> HeldEntry | None:
         entry = await self._intake.open(claimed, lane)

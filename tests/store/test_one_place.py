@@ -132,10 +132,10 @@ class Machine(RuleBasedStateMachine):
             hand.doubt = True
             return
         for grant in claim.grants:
-            for field, slots in grant.booked:
-                hand.entries[field].budget += slots
             for claimed in entries_of(claim._replace(grants=[grant])):
                 self.take_in(hand, claimed, grant.lane)
+            for field, slots in grant.booked:
+                hand.entries[field].budget += slots
 
     def ask(self, hand: Hand, entry: HeldEntry) -> tuple[str, str, int]:
         more = len(entry.rows) - max(entry.budget, entry.cursor)

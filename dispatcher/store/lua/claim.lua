@@ -46,8 +46,9 @@ end
 
 local marked = 0
 
--- Reads one entry and gives up to `most` units of it slots; returns its messages and those units.
-local function read(name, pace, most)
+-- Reads one entry and gives up to `most` units of it slots; what gets none joins the items held.
+-- Returns its messages and those units.
+local function read(name, items, pace, most)
   local queue = key('queue', name)
   local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', queue, '>')
   if type(reply) == 'table' and reply.err then
@@ -71,6 +72,9 @@ local function read(name, pace, most)
   redis.call('HSET', held_key, name .. '|' .. id, mark == '' and first + slots or 0)
   local grant = pace:grant(cost)
   grant[8][#grant[8] + 1] = { name, id, slots, mark, list }
+  if mark == '' and first + slots < n then
+    items[#items + 1] = { field = name .. '|' .. id, count = n - first - slots, cost = cost }
+  end
   if slots > 0 then pace:charge(grant, slots, cost) end
   return n, slots * cost
 end
@@ -96,11 +100,11 @@ end
 -- Messages of one queue: those held come before those that wait. Returns the units that got a slot,
 -- the messages read, and whether nothing is left.
 local function drain(name, items, pace, most)
-  local used, waiting, messages = 0, false, 0
-  if items then used, waiting = book(items, pace, most) end
+  local used, waiting = book(items, pace, most)
+  local messages = 0
   while not waiting and used < most and marked < MARKED_MOST and pace:fits(1, 1) > 0 do
     local before = marked
-    local n, some = read(name, pace, most - used)
+    local n, some = read(name, items, pace, most - used)
     if not n then return used, messages, true end
     used, messages = used + some, messages + n
     waiting = some == 0 and marked == before -- it costs more than what is left
@@ -111,21 +115,24 @@ end
 -- Messages of one class: what was put back first (at most half), then the tenant served least.
 local function take(lane, hash, class, depth, back, mine_held, pace)
   local delivered, fair = 0, key('fair', lane .. ':' .. class)
-  local returned = mine_held[RETURNED]
-  if back > 0 or returned then
+  local function held_of(tenant)
+    mine_held[tenant] = mine_held[tenant] or {}
+    return mine_held[tenant]
+  end
+  if back > 0 or mine_held[RETURNED] then
     local ends, places = pace.ends, pace.room
     if depth > back then
       pace.ends = pace.cursor + (ends - pace.cursor) / 2
       pace.room = math.ceil(places / 2)
     end
     local before = pace.room
-    local _, messages, emptied = drain(lane .. ':' .. class .. ':' .. RETURNED, returned, pace, 1e15)
+    local _, messages, emptied = drain(lane .. ':' .. class .. ':' .. RETURNED, held_of(RETURNED), pace, 1e15)
     pace.ends, pace.room = ends, places - (before - pace.room)
     if back > 0 then redis.call('HINCRBY', hash, 'back:' .. class, emptied and -back or -math.min(messages, back)) end
     delivered = messages
   end
   for tenant, items in pairs(mine_held) do
-    if tenant ~= RETURNED then
+    if tenant ~= RETURNED and items[1] then
       redis.call('ZADD', fair, 'NX', redis.call('HGET', hash, 'vt:' .. class) or '0', tenant)
     end
   end
@@ -136,7 +143,7 @@ local function take(lane, hash, class, depth, back, mine_held, pace)
     if not tenant then break end
     local weight, most = tonumber(redis.call('HGET', hash, 'w:' .. tenant) or '1'), 1e9
     if first[3] then most = math.ceil((tonumber(first[4]) - tonumber(first[2])) * weight) + quantum end
-    local some, messages, emptied = drain(lane .. ':' .. class .. ':' .. tenant, mine_held[tenant], pace, most)
+    local some, messages, emptied = drain(lane .. ':' .. class .. ':' .. tenant, held_of(tenant), pace, most)
     delivered = delivered + messages
     if some > 0 then
       redis.call('ZINCRBY', fair, some / weight, tenant)
@@ -167,7 +174,8 @@ local function take_all(lane, hash, state, held_by, pace)
     pace.ends, pace.room = ends - reserved * spacing, places - pace.total - reserved
     if i == 1 and left > 0 then pace.ends = math.max(pace.ends, pace.cursor + G) end
     if (left > 0 or held_by[CLASSES[i]]) and pace.room > 0 then
-      left = take(lane, hash, CLASSES[i], left, state.back[i], held_by[CLASSES[i]] or {}, pace)
+      held_by[CLASSES[i]] = held_by[CLASSES[i]] or {}
+      left = take(lane, hash, CLASSES[i], left, state.back[i], held_by[CLASSES[i]], pace)
     end
     if i > 1 and (floors[i] > 0 or state.floor[i] > 0) then
       redis.call('HSET', hash, 'floor:' .. CLASSES[i], left > 0 and math.max(0, floors[i] - (pace.total - before)) or 0)
@@ -290,7 +298,8 @@ local function serve(lane, hash, state, found, others)
     again[#again + 1] = lane
   end
   pace.room = math.min(pace.room, most[lane] or pace.room)
-  take_all(lane, hash, state, held[lane] or {}, pace)
+  held[lane] = held[lane] or {}
+  take_all(lane, hash, state, held[lane], pace)
   for _, grant in ipairs(pace.grants) do grants[#grants + 1] = grant end
   -- Lanes that are due at once keep the order in which they were served.
   turns = turns + 1
