@@ -24,6 +24,7 @@ PROGRAMS = {
     "rivals": "benchmarks.rivals",
     "plot": "benchmarks.plot",
     "report": "benchmarks.report",
+    "sizing": "benchmarks.sizing",
 }
 USAGE = f"""usage: ./run bench [--results FOLDER] [NAME [OPTION ...]]
 names: {", ".join(PROGRAMS)}

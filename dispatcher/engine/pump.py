@@ -203,7 +203,7 @@ class Pump:
             self._breaker = claim.breaker
             metrics.BREAKER.labels(self.name).set(metrics.BREAKER_STATES[claim.breaker])
         if claim.skipped:
-            log.warning("%s: not defined in the store: %s", self.name, ", ".join(claim.skipped))
+            log.warning("%s: written to the store again: %s", self.name, ", ".join(claim.skipped))
             await self._limits_missing(claim.skipped)
         for grant in claim.grants:
             await self._accept(grant, before, after)

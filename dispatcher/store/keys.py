@@ -76,5 +76,5 @@ class Keys(NamedTuple):
         return f"{key}:{rest}" if rest else key
 
     def status(self, batch: str, block: int) -> str:
-        """The status hash of messages `block * 256` up to the next block."""
+        """The status hash of messages `block * 1024` up to the next block."""
         return self.name("status", f"{batch}:{block}")

@@ -62,7 +62,8 @@ async def test_it_begins_anew_with_the_next_day(cell: Cell) -> None:
     assert slots_of(await cell.claim("w1")) == 25
     while (await cell.queue.heartbeat("w1")).now_us < ends + 1000:
         pass
-    assert slots_of(await cell.claim("w1")) == 25
+    claim = await cell.claim("w1")
+    assert (slots_of(claim), claim.skipped) == (25, [OWN])  # its next day is to be written
     assert (await cell.limit_state())["ends:day"] == ends + DAY_US
 
 
@@ -106,6 +107,17 @@ async def test_what_an_operator_has_set_holds_until_its_end(cell: Cell) -> None:
         await cell.pass_time(1)
         (grant,) = (await cell.claim("w1")).grants
         assert grant.spacing_us == spacing
+
+
+async def test_a_lane_wakes_when_a_slow_rate_ends_by_itself(cell: Cell) -> None:
+    await cell.limit("carrier:a", rate=100)
+    await cell.enqueue(100, limits=(OWN, "carrier:a"), size=1)
+    until = (await cell.queue.heartbeat("w1")).now_us + 2_000_000
+    hash_ = cell.keys.name("limit", "carrier:a")
+    await cell.client.hset(hash_, mapping={"set": "3600000000", "set_until": until})
+    assert slots_of(await cell.claim("w1")) == 1
+    claim = await cell.claim("w1")
+    assert (claim.grants, claim.next_us < 2_000_000) == ([], True)
 
 
 async def test_a_changed_limit_is_announced_by_name(cell: Cell) -> None:

@@ -7,7 +7,7 @@
 --      what the worker still holds, and where it could not keep up
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
---      ('lane:...') without definition, grants, 1 if there is
+--      ('lane:...') to be written from the configuration, grants, 1 if there is
 --      no other worker or a limit is left to this one next}; a grant is
 --      {lane, cost, first slot (us from now), spacing (us), slots, paced (0|1),
 --      {{field, slots for messages held already}...}, entries}
@@ -278,6 +278,7 @@ end
 -- A lane that waits for a limit it shares: for a moment it keeps its place in the order; for longer, or
 -- behind many others, it goes out of their way until the limit is less booked.
 local function stand_back(lane, time, l, i)
+  time = math.min(time, l.changes) -- a rate that was set for a while may end before
   local me = lane .. ' ' .. worker
   if not l.waits and l.served and l.served ~= lane then
     l.waits = me
@@ -306,7 +307,7 @@ local function serve(lane, hash, state, found, others)
   local after = now - 2 * LANES_MOST + turns
   for _, l in ipairs(found.mine) do
     if l.name ~= own then
-      after = math.max(after, base_of(l) - fill_of(l).low)
+      after = math.max(after, math.min(base_of(l) - fill_of(l).low, l.changes))
       if pace.total > 0 and l.interval > 0 and (l.served ~= lane or l.waits) then
         l.served, l.waits = lane, nil
         redis.call('HSET', key('limit', l.name), 'served', lane)
@@ -386,6 +387,7 @@ for name, l in pairs(dirty) do
   end
 end
 
+for _, name in ipairs(renewed) do skipped[#skipped + 1] = name end
 local soonest = due_again
 local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 -- Many lanes may come due one by one; each has H to spare.

@@ -4,7 +4,7 @@ local now, room
 -- FAR: how far ahead slots are given; URGENT_MOST: how far a lane may be booked for urgent messages to
 -- book more of it; DAY; all us.
 local FAR, URGENT_MOST, DAY = 200000, 500000, 86400000000
-local limits, dirty = {}, {}
+local limits, dirty, renewed = {}, {}, {} -- renewed: names whose calendar needs its next period
 local PERIODS = { 'day', 'month' }
 
 -- What is left of the calendar quotas of a limit, and when the first that is used up begins anew.
@@ -19,6 +19,7 @@ local function quotas_of(name)
         if following <= now then following = now + (period == 'day' and DAY or 28 * DAY) end
         quota.ends, quota.used = following, 0
         redis.call('HSET', hash, 'used:' .. period, 0, 'ends:' .. period, int(following))
+        renewed[#renewed + 1] = name
       end
       found[#found + 1] = quota
     end
@@ -57,7 +58,8 @@ local function limit(name)
   local slot = math.min(tat - tonumber(v[15] or interval), now + FAR + URGENT_MOST + 1000000)
   local l = { name = name, interval = interval, pause = tonumber(v[4] or '0'), segments = v[11] == '1',
     window = (tonumber(v[2]) - 1) * interval, tat = slot + count * interval, units = count,
-    quotas = v[12] and quotas_of(name), waits = v[13], served = v[14] }
+    quotas = v[12] and quotas_of(name), waits = v[13], served = v[14],
+    changes = v[7] and tonumber(v[8]) > now and tonumber(v[8]) or math.huge }
   limits[name] = l
   return l
 end
