@@ -104,6 +104,23 @@ def regained(
     return None
 
 
+def held_from(
+    times: Sequence[float], costs: Sequence[float], rate: float, bound: float
+) -> float | None:
+    """The time after which no window exceeds the rate by more than `bound`: that of the last
+    arrival with which a worse one begins; None where there never was one.
+
+    One pass from the end: the excess of the worst window that begins here.
+    """
+    debt, following = 0.0, times[-1] if times else 0.0
+    for time, cost in zip(reversed(times), reversed(costs), strict=True):
+        debt = max(0.0, debt - rate * (following - time)) + cost
+        if debt > bound:
+            return time
+        following = time
+    return None
+
+
 def group(arrival: Arrival) -> int:
     """Which part of a run a message belongs to: digits 4 to 6 of its recipient after +49 15."""
     return arrival.to // 10**7 % 1000

@@ -1,9 +1,9 @@
 """Throttling: what arrives at a provider against what the limits promise.
 
-Every case is a run of its own: an embedded store, worker processes, a backlog enqueued before, and
-a sink that stamps every request when it reads it. Stamps therefore include socket queues and the
-scheduling of a busy machine, which no limit promises anything about: a burst above the promise on
-a machine with idle cores is a fault, on an overloaded one it may be the machine.
+Every case is a run of its own: an embedded store, worker processes, a backlog, and a sink that
+stamps every request when it reads it. Stamps therefore include socket queues and the scheduling of
+a busy machine, which no limit promises anything about: a burst above the promise on a machine with
+idle cores is a fault, on an overloaded one it may be the machine.
 
 Prints asked and seen, and writes results/throttle-SCENARIO.json. Exit code 1 when something asked
 was not seen.
@@ -13,291 +13,40 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import re
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.request import urlopen
+from typing import NamedTuple
 
 import uvloop
-from msgspec.structs import replace
-from redis.exceptions import RedisError
 
 from benchmarks import machine
 from benchmarks.arrivals import (
-    MIXED_SECONDS,
     SLOT_SECONDS,
-    Arrival,
     Check,
     at_least,
     at_most,
     burst_checks,
-    counts,
     figure,
     group,
-    jain,
     percentile,
-    promise,
     regained,
     use_check,
-    worst_burst,
 )
-from benchmarks.stamping_sink import StampingSink
-from dispatcher.config import Config, load
-from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Submission
-from dispatcher.engine.runtime import create_providers
+from benchmarks.rig import SETTLE_IN, Case, Rig, Run, provider, rig
+from benchmarks.throttle_live import live
+from benchmarks.throttle_shares import shared, tenants
 from dispatcher.errors import DispatcherError
-from dispatcher.messages import Content, new_ulid
-from dispatcher.store.opening import Store, open_store
-from dispatcher.units import Rates
 
-CONFIG = """
-[store]
-data_dir = "{folder}/store"
-[worker]
-lease = "3s"
-[log]
-level = "warning"
-"""
-SENDER = "+15005550006"
-PART = 2000
 RATES = {"matrix": [0.5, 1, 10, 333, 1000, 5000], "calls": [10, 100, 1000]}
 WORKERS = {"matrix": [1, 2, 4, 8], "pause": [1, 4], "urgent": [1, 4], "calls": [1, 4]}
-TICK_SECONDS = 0.005
-SETTLE_IN = 1.0
-"""Seconds after the last worker has registered that are not counted."""
 WRITES = re.compile(
     "set|del|incr|expire|rpush|sadd|h(set|setnx|del|incrby)|z(add|rem|incrby)|x(add|del|ack)"
 )
 """Commands that write, of those the scripts use."""
-
-
-class Case(NamedTuple):
-    """The outcome of one run."""
-
-    name: str
-    checks: list[Check]
-    conditions: dict[str, Any]
-
-
-Run = Callable[[], Coroutine[Any, Any, Case]]
-
-
-class Rig:
-    """A store, a sink, and the workers between them; signals go only to what was started here."""
-
-    def __init__(self, path: Path, config: Config, store: Store, sink: StampingSink) -> None:
-        self.sink = sink
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self.conditions: dict[str, Any] = {}
-        self._path = path
-        self._config = config
-        self._store = store
-        self._ingest = _ingest(config)
-        self._large = _ingest(_without_limits(config))
-        self._ports: list[int] = []
-        self._late = 0.0
-
-    def case(self, name: str, checks: list[Check]) -> Case:
-        """The outcome of this run."""
-        stall = figure("worst stall of this process, ms", self._late * 1000)
-        return Case(name, [*checks, stall], self.conditions)
-
-    async def watch(self) -> None:
-        """Measure, until cancelled, how late the machine lets an idle process run once workers have
-        begun: much more than a few ms, and arrivals say more about the machine than the limits."""
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(TICK_SECONDS)
-            if self.conditions:
-                self._late = max(self._late, time.monotonic() - before - TICK_SECONDS)
-
-    async def enqueue(
-        self,
-        count: int,
-        *,
-        group: int = 0,
-        first: int = 0,
-        class_: str = "bulk",
-        tenant: str = "default",
-        sender: str = SENDER,
-        carrier: str = "one",
-        entry: int = 0,
-    ) -> None:
-        """Write messages numbered from `first`; `entry` 1 or 500 in entries of that size, 0 as a
-        submission of them would be cut."""
-        ingest = self._large if entry == 500 else self._ingest
-        now_us = int(time.time() * 1e6)
-        submission = Submission("sms", sender, Content(text="Hi"), class_, tenant=tenant)
-        batch = ingest.open(submission, (), new_ulid(now_us // 1000), now_us)
-        for at in range(first, first + count, PART):
-            recipients = [
-                Recipient(index, f"+49151{group:03d}{index:07d}", carrier=carrier)
-                for index in range(at, min(first + count, at + PART))
-            ]
-            part = _singly(batch, recipients) if entry == 1 else batch.part(at, recipients)
-            await batch.enqueue(self._store.queue, part)
-
-    async def start(self, count: int, *, ports: bool = False) -> None:
-        """Start workers and wait until all have registered."""
-        self.conditions = machine.describe(await self._store.client.info())
-        for _ in range(count):
-            self.spawn(_free_port() if ports else 0)
-        while await self._store.inspector.workers() < count:
-            if any(worker.poll() is not None for worker in self.workers):
-                raise SystemExit(f"a worker has ended: {self._log.read_text()[-1000:]}")
-            await asyncio.sleep(0.05)
-
-    def spawn(self, port: int = 0) -> None:
-        """Start one more worker; `port` is that of its metrics, 0 for none."""
-        command = [sys.executable, "-m", "dispatcher", "worker", "--config", str(self._path)]
-        environ = {**os.environ, "DISPATCHER__WORKER__PORT": str(port)}
-        with self._log.open("ab") as log:
-            self.workers.append(subprocess.Popen(command, stderr=log, env=environ))
-        self._ports.append(port)
-
-    def kill(self, worker: subprocess.Popen[bytes]) -> None:
-        """End a worker without warning and forget it."""
-        worker.kill()
-        worker.wait()
-        self.workers.remove(worker)
-
-    async def halt(self, worker: subprocess.Popen[bytes], seconds: float) -> None:
-        """Stop a worker for a while."""
-        worker.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        worker.send_signal(signal.SIGCONT)
-
-    async def forget_limits(self) -> None:
-        """Delete the state of all limits."""
-        keys = self._store.keys.name("limit", "*")
-        names = [name async for name in self._store.client.scan_iter(keys, 1000)]
-        await self._store.client.delete(*names)
-
-    async def restart_store(self) -> None:
-        """Kill the server; its keeper starts it again. Waits until it answers."""
-        os.kill(int(Path(self._config.store.data_dir, "server.pid").read_text()), signal.SIGKILL)
-        await asyncio.sleep(0.2)
-        while True:
-            with suppress(RedisError, OSError):
-                await self._store.client.ping()
-                return
-            await asyncio.sleep(0.05)
-
-    async def store_cpu(self) -> float:
-        """Seconds of CPU the server has used."""
-        info = await self._store.client.info("cpu")
-        return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
-
-    async def commands(self) -> Counter[str]:
-        """Calls of every command so far, by clients and within scripts."""
-        stats = await self._store.client.info("commandstats")
-        return Counter({name.removeprefix("cmdstat_"): row["calls"] for name, row in stats.items()})
-
-    async def calls_over(self, seconds: float) -> list[tuple[float, float]]:
-        """Claims and settles per second of every worker."""
-        before, started = await self._scrape(), time.monotonic()
-        await asyncio.sleep(seconds)
-        after, passed = await self._scrape(), time.monotonic() - started
-        return [
-            ((claims - old_claims) / passed, (settles - old_settles) / passed)
-            for (claims, settles), (old_claims, old_settles) in zip(after, before, strict=True)
-        ]
-
-    def close(self) -> None:
-        """End all workers."""
-        for worker in self.workers:
-            worker.send_signal(signal.SIGCONT)
-            worker.terminate()
-        for worker in self.workers:
-            try:
-                worker.wait(15)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-
-    async def _scrape(self) -> list[tuple[float, float]]:
-        pages = await asyncio.gather(*(asyncio.to_thread(_metrics, port) for port in self._ports))
-        names = ("dispatcher_claims_total", "dispatcher_settle_seconds_count")
-        return [(page.get(names[0], 0.0), page.get(names[1], 0.0)) for page in pages]
-
-    @property
-    def _log(self) -> Path:
-        return self._path.with_name("workers.log")
-
-
-@asynccontextmanager
-async def rig(tables: str) -> AsyncIterator[Rig]:
-    """A run with these tables of configuration; ends everything it started. Raises ConfigError."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        sink = StampingSink(folder / "arrivals")
-        try:
-            path = folder / "dispatcher.toml"
-            path.write_text(CONFIG.format(folder=folder) + tables.replace("URL", sink.url))
-            config = load(path, {})
-            async with open_store(config.store) as store:
-                run = Rig(path, config, store, sink)
-                watching = asyncio.create_task(run.watch())
-                try:
-                    yield run
-                finally:
-                    watching.cancel()
-                    await asyncio.to_thread(run.close)
-        finally:
-            sink.close()
-
-
-def provider(name: str, *, rate: str | None = None, burst: int = 1) -> str:
-    """The table of a provider whose requests go to the path of its name at the sink."""
-    lines = [f"[providers.{name}]", 'kind = "webhook"', f'url = "URL/{name}"', f"burst = {burst}"]
-    if rate is not None:
-        lines.append(f'rate = "{rate}"')
-    return "\n".join([*lines, ""])
-
-
-def _ingest(config: Config) -> Ingest:
-    return Ingest(config, create_providers(config))
-
-
-def _without_limits(config: Config) -> Config:
-    """Where nothing has a rate, entries are as large as they can be."""
-    providers = {name: replace(item, rate=Rates()) for name, item in config.providers.items()}
-    return replace(config, providers=providers, carriers={}, limits=())
-
-
-def _singly(batch: OpenBatch, recipients: list[Recipient]) -> Part:
-    """One part with an entry for each recipient."""
-    parts = [batch.part(recipient.index, [recipient]) for recipient in recipients]
-    entries = [entry for part in parts for entry in part.entries]
-    return parts[0]._replace(entries=entries, accepted=len(entries))
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _metrics(port: int) -> dict[str, float]:
-    """The series without labels on a worker's metrics page."""
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
-        lines = page.read().decode().splitlines()
-    pairs = (line.split() for line in lines if not line.startswith("#") and "{" not in line)
-    return {name: float(value) for name, value in pairs}
-
-
-# scenarios: the parts of each, one run a part
 
 
 def matrix(options: argparse.Namespace) -> list[Run]:
@@ -346,87 +95,6 @@ async def _disturb(run: Rig, seconds: float) -> None:
     await run.restart_store()
 
 
-def shared(options: argparse.Namespace) -> list[Run]:
-    """Limits that several lanes meet."""
-    return [partial(part, options.seconds or 20) for part in (_carriers, _providers, _senders)]
-
-
-async def _carriers(seconds: float) -> Case:
-    rate, slow_rate, slow = 500, 5, 3
-    limits = "".join(f'[carriers.c{n}]\nrate = "{slow_rate}/s"\n' for n in range(slow))
-    async with rig(provider("sink", rate=f"{rate}/s") + limits) as run:
-        for n in range(10):
-            share = slow_rate if n < slow else rate / 5
-            await run.enqueue(int(share * (seconds + 10)), group=n, carrier=f"c{n}")
-        arrivals, span, cpu = await _measured(run, seconds)
-        checks = burst_checks("provider", arrivals, rate, slack=MIXED_SECONDS)
-        checks.append(use_check("provider", arrivals, rate, span, 0.98))
-        for n in range(slow):
-            mine = [arrival for arrival in arrivals if group(arrival) == n]
-            checks += burst_checks(f"slow carrier {n}", mine, slow_rate)
-            checks.append(use_check(f"slow carrier {n}", mine, slow_rate, span, 0.9))
-        fair = jain(counts(arrivals, range(slow, 10), span))
-        checks += [at_least("Jain of the seven fast lanes", fair, 0.98), cpu]
-        return run.case("ten carriers under one provider limit, three of them slow", checks)
-
-
-async def _providers(seconds: float) -> Case:
-    rate = 300
-    tables = '[carriers.one]\nrate = "300/s"\n'
-    for n in range(3):
-        tables += provider(f"p{n}")
-        tables += f'[[routes]]\nto = "+4915100{n}*"\nproviders = ["p{n}"]\n'
-    async with rig(tables) as run:
-        for n in range(3):
-            await run.enqueue(int(rate / 2 * (seconds + 10)), group=n)
-        run.sink.delay("/p1", 0.15)
-        arrivals, span, cpu = await _measured(run, seconds)
-        checks = burst_checks("carrier", arrivals, rate)
-        checks.append(use_check("carrier", arrivals, rate, span, 0.98))
-        fair = jain(counts(arrivals, range(3), span))
-        checks += [at_least("Jain of the three lanes", fair, 0.98), cpu]
-        return run.case("a carrier limit shared by three providers, one of them slow", checks)
-
-
-async def _senders(seconds: float) -> Case:
-    rate, senders = 75, 300
-    tables = provider("sink") + '[carriers.one]\nrate = "75/s"\n'
-    tables += '[[limits]]\nname = "numbers"\nprovider = "sink"\neach = "sender"\nrate = "1/s"\n'
-    async with rig(tables) as run:
-        for n in range(senders):
-            sender = f"+150055{n:05d}"
-            await run.enqueue(int(seconds) + 10, group=n, sender=sender)
-        arrivals, span, cpu = await _measured(run, seconds)
-        checks = burst_checks("carrier", arrivals, rate, slack=MIXED_SECONDS)
-        checks.append(use_check("carrier", arrivals, rate, span, 0.98))
-        lanes: dict[str, list[Arrival]] = {}
-        for arrival in arrivals:
-            lanes.setdefault(arrival.sender, []).append(arrival)
-        worst = max(
-            worst_burst([arrival.first for arrival in mine], [1.0] * len(mine), 1.0)
-            for mine in lanes.values()
-        )
-        fair = jain(counts(arrivals, range(senders), span))
-        checks += [
-            at_most("worst burst of any sender", worst, promise(1.0)),
-            at_least("Jain of the senders", fair, 0.98),
-            cpu,
-        ]
-        return run.case("300 senders at 1/s under a carrier at 75/s", checks)
-
-
-async def _measured(
-    run: Rig, seconds: float, workers: int = 4
-) -> tuple[list[Arrival], tuple[float, float], Check]:
-    """Start workers on the backlog; the arrivals, the span to look at, the store's CPU."""
-    await run.start(workers)
-    await asyncio.sleep(SETTLE_IN)
-    start, before = time.monotonic(), await run.store_cpu()
-    await asyncio.sleep(seconds + 1)
-    cpu = (await run.store_cpu() - before) / (time.monotonic() - start)
-    return run.sink.end(), (start, start + seconds), figure("store CPU, ms/s", cpu * 1000)
-
-
 def idle(options: argparse.Namespace) -> list[Run]:
     """A backlog after nothing to do: what `burst` allows and no more."""
     seconds = 30 if options.seconds is None else options.seconds
@@ -454,68 +122,59 @@ def pause(options: argparse.Namespace) -> list[Run]:
 
 
 async def _pause(workers: int) -> Case:
-    rate, answer_seconds, asked = 100, 0.1, 5
+    rate, answer_seconds, asked, span = 100, 0.1, 5, 4
     async with rig(provider("sink", rate=f"{rate}/s")) as run:
         run.sink.delay("/sink", answer_seconds)
-        await run.enqueue(rate * 40)
         await run.start(workers)
+        await asyncio.sleep(5)
+        unused = await _store_calls(run, span)
+        await run.enqueue(rate * 40)
         await asyncio.sleep(2)
-        before = await run.commands()
+        sending = (await _store_calls(run, span)).beyond(unused)
+        start = time.monotonic()
         run.sink.throttle(asked, asked)
-        await asyncio.sleep(asked - 1)
-        after = await run.commands()
-        await asyncio.sleep(16)
+        paused = (await _store_calls(run, span)).beyond(unused)
+        await asyncio.sleep(asked - span + 15)
         arrivals = run.sink.end()
         throttled = [arrival.first for arrival in arrivals if not arrival.accepted]
         told = throttled[0] + answer_seconds
         in_pause = sum(told < arrival.first <= told + asked for arrival in arrivals)
         back = regained([arrival.first for arrival in arrivals], rate, told + asked)
-        calls = {name: after.get(name, 0) - before.get(name, 0) for name in after}
-        writes = sum(count for name, count in calls.items() if WRITES.fullmatch(name))
+        settled = sum(
+            arrival.accepted and start < arrival.first + answer_seconds <= start + span
+            for arrival in arrivals
+        )
+        cost = paused.beyond(sending, settled / (rate * span))
         checks = [
             *burst_checks("limit", arrivals, rate),
             figure("throttled", len(throttled)),
+            figure("accepted and settled in the pause", settled),
             at_most("throttled: on the wire by then", len(throttled), rate * 0.1 + workers),
             at_most("arrived after the first answer", in_pause, workers),
             at_most("seconds until 95 % are back", 99 if back is None else back, 10),
-            at_most("script calls per throttled", calls.get("evalsha", 0) / len(throttled), 2),
-            figure("write commands per throttled", writes / len(throttled)),
+            at_most("script calls per throttled", cost.scripts / len(throttled), 2),
+            at_most("write commands per throttled", cost.writes / len(throttled), 2),
         ]
         return run.case(f"Retry-After: {asked}, {workers} workers", checks)
 
 
-def tenants(options: argparse.Namespace) -> list[Run]:
-    """Shares of tenants in one lane, whatever they have submitted."""
-    seconds = options.seconds or 60
-    return [partial(_equal, options.messages, seconds), partial(_weighted, seconds)]
+class _StoreCalls(NamedTuple):
+    scripts: float
+    writes: float
+
+    def beyond(self, usual: _StoreCalls, share: float = 1.0) -> _StoreCalls:
+        """What is more than that share of what is usual."""
+        scripts, writes = self.scripts - share * usual.scripts, self.writes - share * usual.writes
+        return _StoreCalls(scripts, writes)
 
 
-async def _equal(messages: int, seconds: float) -> Case:
-    async with rig(provider("sink", rate="100/s")) as run:
-        for n in range(10):
-            await run.enqueue(messages if n == 0 else 1000, group=n, tenant=f"t{n}")
-        await run.start(2)
-        await asyncio.sleep(seconds)
-        arrivals = run.sink.end()
-        start = arrivals[0].first
-        fair = jain(counts(arrivals, range(10), (start, start + seconds)))
-        checks = [at_least("Jain of the tenants", fair, 0.98)]
-        return run.case(f"ten tenants, one with {messages:,} messages, nine with 1,000", checks)
-
-
-async def _weighted(seconds: float) -> Case:
-    tables = provider("sink", rate="100/s") + "[tenants.t0]\nweight = 3\n[tenants.t1]\n"
-    async with rig(tables) as run:
-        for n in range(2):
-            await run.enqueue(int(100 * (seconds + 10)), group=n, tenant=f"t{n}")
-        await run.start(2)
-        await asyncio.sleep(seconds)
-        arrivals = run.sink.end()
-        start = arrivals[0].first
-        three, one = counts(arrivals, range(2), (start, start + seconds))
-        ratio = three / max(1, one)
-        checks = [at_least("ratio", ratio, 3 * 0.95), at_most("ratio", ratio, 3 * 1.05)]
-        return run.case("two tenants, weights 3 and 1", checks)
+async def _store_calls(run: Rig, seconds: float) -> _StoreCalls:
+    """Scripts called, and commands that write within them, in a time from now."""
+    before = await run.commands()
+    await asyncio.sleep(seconds)
+    calls = await run.commands() - before
+    writes = sum(count for name, count in calls.items() if WRITES.fullmatch(name))
+    return _StoreCalls(calls["evalsha"], writes)
 
 
 def urgent(options: argparse.Namespace) -> list[Run]:
@@ -592,6 +251,7 @@ SCENARIOS: dict[str, Callable[[argparse.Namespace], list[Run]]] = {
     "tenants": tenants,
     "urgent": urgent,
     "calls": calls,
+    "live": live,
 }
 
 
@@ -605,6 +265,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--entry", type=int, choices=(0, 1, 500), default=0, help="0: by the rate")
     parser.add_argument("--faults", action="store_true", help="in matrix")
     parser.add_argument("--messages", type=int, default=1_000_000, help="of the large tenant")
+    parser.add_argument("--queued", type=int, default=200_000, help="cancelled in live")
     parser.add_argument("--urgent", type=int, default=200, help="urgent messages")
     parser.add_argument("--only", type=int, help="one part of a scenario, by its number from 0")
     options = parser.parse_args(args)

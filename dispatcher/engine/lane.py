@@ -173,7 +173,7 @@ class LaneRun:
             while queue and not queue[0].waits():
                 queue.popleft()
             for entry in queue:
-                if rows := entry.take(most):
+                if entry.waits() and (rows := entry.take(most)):
                     return Send(entry, rows)
         return None
 
@@ -191,9 +191,14 @@ class LaneRun:
         return None if run.slack is None else run.next_at() + run.slack
 
     def use_slots(self, count: int) -> None:
-        """Slots that `due` found are used, or there is nothing to use them for."""
+        """Slots that `due` found are used."""
         self.slots[0].used += count
         self._credit += count
+
+    def waste_slots(self, count: int) -> None:
+        """There is nothing to use them for but to complete requests under way."""
+        self.use_slots(count)
+        self._credit = min(self._credit, len(self._requests) * self._batch)
 
     def collect(self, send: Send, now: float) -> None:
         """Messages whose slots have come join the request under way; all of one request share an

@@ -44,7 +44,8 @@ class Pump:
     """`may_send` says whether the lease still holds, `whole` whether a lane meets a limit in
     requests, `limits_of` which limits it meets; `limits_missing` writes limits back, `numbered`
     gets the number of changes. Every `compare_seconds` what the store says is held is compared
-    with what is held here: a claim given up for lost may run late."""
+    with what is held here: a claim given up for lost may run late. `probe` messages tell whether
+    a provider that failed is back."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Pump:
         may_send: Callable[[], bool],
         compare_seconds: float,
         whole: Callable[[str], bool],
+        probe: int,
         limits_of: Callable[[str], Sequence[str]],
         limits_missing: Callable[[Iterable[str]], Awaitable[None]],
         numbered: Callable[[int], None],
@@ -74,6 +76,7 @@ class Pump:
         self._sender = sender
         self._may_send = may_send
         self._whole = whole
+        self._probe = probe
         self._limits_of = limits_of
         self._limits_missing = limits_missing
         self._numbered = numbered
@@ -109,6 +112,7 @@ class Pump:
                 await self._claim()
                 pause = 0.05
             except StoreUnavailable as error:
+                self._claiming = False
                 self._doubt = True
                 log.warning("%s: %s", self.name, error)
                 await asyncio.sleep(pause * (0.5 + random.random()))
@@ -193,6 +197,7 @@ class Pump:
             max(0, self.room()),
             float(self._config.timeout) + 5,
             [item for item in held if item.most or item.fields],
+            self._probe,
         )
         after = monotonic()
         metrics.CLAIMS.inc()
@@ -214,6 +219,8 @@ class Pump:
             self._hold(0.0)
         self._return_stale(monotonic())
         self._pace(claim, after)
+        if claim.skipped:  # written by now
+            self.ring()
         self._send_due()
 
     def _pace(self, claim: Claim, now: float) -> None:
@@ -355,7 +362,7 @@ class Pump:
             if send is None:
                 if free <= self._sender.reserve:
                     return now + TICK_SECONDS if lane.slots[0].slack is not None else None
-                lane.use_slots(ripe)
+                lane.waste_slots(ripe)
             elif (send := self._sender.admit(send)) is not None:
                 write_by = lane.write_by()
                 lane.use_slots(len(send.rows))

@@ -134,6 +134,7 @@ class _Life:
             compare_seconds=self._config.worker.lease / 3,
             limits_of=self._limits.of,
             whole=self._limits.whole,
+            probe=self._limits.probe(name),
             limits_missing=lambda names: write_limits(self._store, self._limits, (), names),
             numbered=self._changes.numbered,
         )

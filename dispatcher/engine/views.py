@@ -71,7 +71,9 @@ async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
     if known is None:
         if view.counts["queued"]:
             return found | created
-        return found | {"status": "scheduled"} | created if view.counts["scheduled"] else None
+        # Entries of a cancelled batch are dropped without a record of each message.
+        status = next((name for name in ("scheduled", "cancelled") if view.counts[name]), None)
+        return found | {"status": status} | created if status is not None else None
     state, _, record = known
     if state is Status.SCHEDULED and record.due_ms <= time.time() * 1000:
         state = Status.QUEUED

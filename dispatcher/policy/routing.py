@@ -162,6 +162,7 @@ class Limits:
 
     def __init__(self, config: Config, batches: Mapping[str, int]) -> None:
         self._tables = config.limits
+        self._batches = batches
         self._tenants = {name for name, item in config.tenants.items() if item.rate.texts}
         self._carriers = {name for name, item in config.carriers.items() if item.rate.texts}
         self._asked = dict(_asked(config, batches))
@@ -207,6 +208,12 @@ class Limits:
     def whole(self, lane: str) -> bool:
         """Whether a lane meets a limit in requests."""
         return any(table.unit == "request" for table in self._met(_Place.parse(lane)))
+
+    def probe(self, provider: str) -> int:
+        """Messages that go to a provider to see whether it is back: one, or one whole request."""
+        tables = [table for table in self._tables if table.provider == provider]
+        whole = any(table.unit == "request" for table in tables)
+        return self._batches.get(provider, 1) if whole else 1
 
     def segments(self, lane: str) -> bool:
         """Whether a lane meets a limit in segments."""

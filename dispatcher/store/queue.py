@@ -192,13 +192,15 @@ class Queue:
         room: int,
         probe_seconds: float,
         held: Iterable[Wanted],
+        probe: int = 1,
     ) -> Claim:
-        """Ask for up to `room` slots; `held` says what this worker has of its lanes already. Raises
-        WorkerLost."""
+        """Ask for up to `room` slots; `held` says what this worker has of its lanes already. Of a
+        provider that failed up to `probe` messages are given, to see whether it is back; their
+        request may take `probe_seconds`. Raises WorkerLost."""
         reply = await self._claim(
             self.keys.name("lanes", provider),
             provider, worker, room, probe_seconds,
-            _pack([[item.lane, item.cost, item.most, *item.fields] for item in held]),
+            _pack([[item.lane, item.cost, item.most, *item.fields] for item in held]), probe,
         )  # fmt: skip
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")

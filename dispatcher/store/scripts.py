@@ -20,7 +20,7 @@ from dispatcher.store.keys import Keys
 Argument = bytes | str | int | float
 
 
-_PARTS = {"claim": ("lib", "pace")}
+_PARTS = {"claim": ("lib", "pace", "shares")}
 """What is put in front of a script, where that is more than lib.lua."""
 
 

@@ -223,7 +223,7 @@ async def test_a_lost_limit_stops_its_lanes_until_it_is_written_back(cell: Cell)
     await cell.enqueue(20, size=1)
     await cell.client.delete(cell.keys.name("limit", OWN))
     claim = await cell.claim("w1")
-    assert (claim.skipped, claim.grants) == ([OWN], [])
+    assert (claim.skipped, claim.grants) == ([OWN, f"lane:{LANE}"], [])
     await cell.limit(OWN, rate=100)
     await cell.pass_time(1)
     (grant,) = (await cell.claim("w1")).grants

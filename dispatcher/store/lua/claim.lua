@@ -4,7 +4,7 @@
 -- KEYS[1] lanes of the provider
 -- ARGV 3 provider, 4 worker, 5 room (messages), 6 seconds a probe may take,
 --      7 msgpack {{lane, cost of a message, most slots (0 = any), {field, messages without a slot}, ...}...}:
---      what the worker still holds, and where it could not keep up
+--      what the worker still holds, and where it could not keep up, 8 messages of a probe
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
 --      ('lane:...') to be written from the configuration, grants, 1 if there is
@@ -12,13 +12,11 @@
 --      {lane, cost, first slot (us from now), spacing (us), slots, paced (0|1),
 --      {{field, slots for messages held already}...}, entries}
 --      an entry is {queue, id, slots, expired|cancelled|'', field list}
-local provider, worker = ARGV[3], ARGV[4]
+local provider, LANES_MOST = ARGV[3], 512
 local probe_limit = tonumber(ARGV[6]) * 1000000
 room = tonumber(ARGV[5])
-local held_key, FLOOR, MARKED_MOST, LANES_MOST = key('held', worker), 0.05, 64, 512
 -- YIELD: how long a lane that was served last leaves a limit to lanes that wait for it, us.
 local YIELD = 25000
-local CLASSES = { 'urgent', 'normal', 'bulk' }
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
 now = clock()
 
@@ -36,151 +34,12 @@ local function forward()
   end
 end
 
--- Open: nothing until its time. After that one message probes; the others wait for its outcome.
+-- Open: nothing until its time. After that one request probes; the others wait for its outcome.
 local function breaker_state()
   local state = redis.call('HMGET', key('breaker', provider), 'state', 'until')
   if not state[1] or state[1] == 'closed' then return 'closed', 0 end
   if tonumber(state[2]) > now then return state[1], tonumber(state[2]) end
   return 'probe', 0
-end
-
-local marked = 0
-
--- Reads one entry and gives up to `most` units of it slots; what gets none joins the items held.
--- Returns its messages and those units.
-local function read(name, items, pace, most)
-  local queue = key('queue', name)
-  local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', queue, '>')
-  if type(reply) == 'table' and reply.err then
-    if redis.call('EXISTS', queue) == 0 then return nil end
-    redis.call('XGROUP', 'CREATE', queue, GROUP, '0')
-    reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', queue, '>')
-  end
-  if not reply then return nil end
-  local id, list = reply[1][2][1][1], reply[1][2][1][2]
-  local fields = fields_of(list)
-  local n, cost, expires, mark = tonumber(fields.n), tonumber(fields.c), tonumber(fields.expires), ''
-  if expires > 0 and expires <= now then
-    mark = 'expired'
-  elseif redis.call('HEXISTS', key('batch', fields.batch), 'cancel') == 1 then
-    mark = 'cancelled'
-  end
-  -- The first rows of an entry put back may need a decision and no slot.
-  local first, slots = math.min(n, tonumber(fields.a or '0')), 0
-  if mark == '' then slots = pace:fits(math.min(n - first, math.max(1, math.floor(most / cost))), cost) end
-  if mark ~= '' or first == n then marked = marked + 1 end
-  redis.call('HSET', held_key, name .. '|' .. id, mark == '' and first + slots or 0)
-  local grant = pace:grant(cost)
-  grant[8][#grant[8] + 1] = { name, id, slots, mark, list }
-  if mark == '' and first + slots < n then
-    items[#items + 1] = { field = name .. '|' .. id, count = n - first - slots, cost = cost }
-  end
-  if slots > 0 then pace:charge(grant, slots, cost) end
-  return n, slots * cost
-end
-
--- Slots for messages of a queue the worker holds already, up to `most` units; whether some are left.
-local function book(items, pace, most)
-  local used = 0
-  for _, item in ipairs(items) do
-    local some = pace:fits(math.min(item.count, math.max(1, math.floor((most - used) / item.cost))), item.cost)
-    if used >= most then some = 0 end
-    if some > 0 then
-      redis.call('HINCRBY', held_key, item.field, some)
-      local grant = pace:grant(item.cost)
-      grant[7][#grant[7] + 1] = { item.field, some }
-      pace:charge(grant, some, item.cost)
-      item.count, used = item.count - some, used + some * item.cost
-    end
-    if item.count > 0 then return used, true end
-  end
-  return used, false
-end
-
--- Messages of one queue: those held come before those that wait. Returns the units that got a slot,
--- the messages read, and whether nothing is left.
-local function drain(name, items, pace, most)
-  local used, waiting = book(items, pace, most)
-  local messages = 0
-  while not waiting and used < most and marked < MARKED_MOST and pace:fits(1, 1) > 0 do
-    local before = marked
-    local n, some = read(name, items, pace, most - used)
-    if not n then return used, messages, true end
-    used, messages = used + some, messages + n
-    waiting = some == 0 and marked == before -- it costs more than what is left
-  end
-  return used, messages, false
-end
-
--- Messages of one class: what was put back first (at most half), then the tenant served least.
-local function take(lane, hash, class, depth, back, mine_held, pace)
-  local delivered, fair = 0, key('fair', lane .. ':' .. class)
-  local function held_of(tenant)
-    mine_held[tenant] = mine_held[tenant] or {}
-    return mine_held[tenant]
-  end
-  if back > 0 or mine_held[RETURNED] then
-    local ends, places = pace.ends, pace.room
-    if depth > back then
-      pace.ends = pace.cursor + (ends - pace.cursor) / 2
-      pace.room = math.ceil(places / 2)
-    end
-    local before = pace.room
-    local _, messages, emptied = drain(lane .. ':' .. class .. ':' .. RETURNED, held_of(RETURNED), pace, 1e15)
-    pace.ends, pace.room = ends, places - (before - pace.room)
-    if back > 0 then redis.call('HINCRBY', hash, 'back:' .. class, emptied and -back or -math.min(messages, back)) end
-    delivered = messages
-  end
-  for tenant, items in pairs(mine_held) do
-    if tenant ~= RETURNED and items[1] then
-      redis.call('ZADD', fair, 'NX', redis.call('HGET', hash, 'vt:' .. class) or '0', tenant)
-    end
-  end
-  local quantum = math.max(1, math.floor(pace:fits(1e9, 1) / 8))
-  while marked < MARKED_MOST and pace:fits(1, 1) > 0 do
-    local first, before = redis.call('ZRANGE', fair, 0, 1, 'WITHSCORES'), marked
-    local tenant = first[1]
-    if not tenant then break end
-    local weight, most = tonumber(redis.call('HGET', hash, 'w:' .. tenant) or '1'), 1e9
-    if first[3] then most = math.ceil((tonumber(first[4]) - tonumber(first[2])) * weight) + quantum end
-    local some, messages, emptied = drain(lane .. ':' .. class .. ':' .. tenant, held_of(tenant), pace, most)
-    delivered = delivered + messages
-    if some > 0 then
-      redis.call('ZINCRBY', fair, some / weight, tenant)
-      redis.call('HSET', hash, 'vt:' .. class, first[2])
-    elseif emptied and messages == 0 then
-      redis.call('ZREM', fair, tenant) -- not before its turn comes: what it had is not forgotten
-    elseif marked == before then
-      break
-    end
-  end
-  if delivered == 0 and pace:fits(1, 1) > 0 and marked < MARKED_MOST then delivered = depth end -- a count that has drifted
-  if delivered > 0 then redis.call('HINCRBY', hash, 'depth:' .. class, -math.min(delivered, depth)) end
-  return math.max(0, depth - delivered)
-end
-
--- All classes, the most urgent first; each lower one builds up a claim to a twentieth of the slots.
-local function take_all(lane, hash, state, held_by, pace)
-  local want, floors, reserved, ends, places = pace:fits(1e9, 1), {}, 0, pace.ends, pace.room
-  local spacing = pace:spacing(1)
-  for i = 2, 3 do
-    floors[i] = state.depth[i] > 0 and math.min(want, state.floor[i] + FLOOR * want) or 0
-    state.reserve[i] = math.min(math.floor(floors[i]), state.depth[i])
-    reserved = reserved + state.reserve[i]
-  end
-  for i = 1, 3 do
-    reserved = reserved - (state.reserve[i] or 0)
-    local before, left = pace.total, state.depth[i]
-    pace.ends, pace.room = ends - reserved * spacing, places - pace.total - reserved
-    if i == 1 and left > 0 then pace.ends = math.max(pace.ends, pace.cursor + G) end
-    if (left > 0 or held_by[CLASSES[i]]) and pace.room > 0 then
-      held_by[CLASSES[i]] = held_by[CLASSES[i]] or {}
-      left = take(lane, hash, CLASSES[i], left, state.back[i], held_by[CLASSES[i]], pace)
-    end
-    if i > 1 and (floors[i] > 0 or state.floor[i] > 0) then
-      redis.call('HSET', hash, 'floor:' .. CLASSES[i], left > 0 and math.max(0, floors[i] - (pace.total - before)) or 0)
-    end
-  end
 end
 
 local function lane_state(hash)
@@ -216,11 +75,6 @@ local function relist(lane, time) redis.call('ZADD', KEYS[1], int(time), lane) e
 -- Lanes that stay due are worth another look at this time.
 local function look_at(time) due_again = math.min(due_again, math.max(now, time)) end
 
-local function skip(lane, what)
-  skipped[#skipped + 1] = what
-  relist(lane, now + 1000000)
-end
-
 -- When the quotas of a lane's limits let it go on; 0 at once.
 local function quota_wait(mine)
   local wait = 0
@@ -235,7 +89,7 @@ end
 -- Whether a limit is left to lanes of other providers that were refused since this one was served.
 local function yields(lane, l)
   return l.name ~= own and l.served == lane and l.waits and string.match(l.waits, '^%S+') ~= lane
-    and now < math.max(l.tat, l.pause) - H + YIELD
+    and now < base_of(l) - H + YIELD
 end
 
 -- A limit is filled when less than `low` is booked, in one go up to `high`. Limits that a provider with a
@@ -261,18 +115,23 @@ local function full_until(names)
 end
 
 -- The limits of a lane with what they say: base (from when its slots could be) and pacing (the slowest).
--- Nil after a lane that had to be skipped.
+-- Nil after a lane that waits until what it misses is written.
 local function limits_of(lane, names)
-  local found = { mine = {}, base = 0 }
+  local found, missing = { mine = {}, base = 0 }, {}
   for name in string.gmatch(names, '%S+') do
     local l = limit(name)
-    if not l then return skip(lane, name) end
-    table.insert(found.mine, l)
-    found.base = math.max(found.base, base_of(l))
-    if not found.pacing or l.interval > found.pacing.interval then found.pacing = l end
+    if l then
+      table.insert(found.mine, l)
+      found.base = math.max(found.base, base_of(l))
+      if not found.pacing or l.interval > found.pacing.interval then found.pacing = l end
+    else
+      missing[#missing + 1] = name
+    end
   end
-  if not found.pacing then return skip(lane, 'lane:' .. lane) end
-  return found
+  if found.pacing and #missing == 0 then return found end
+  missing[#missing + 1] = 'lane:' .. lane
+  for _, name in ipairs(missing) do skipped[#skipped + 1] = name end
+  relist(lane, now + 1000000)
 end
 
 -- A lane that waits for a limit it shares: for a moment it keeps its place in the order; for longer, or
@@ -315,6 +174,7 @@ local function serve(lane, hash, state, found, others)
       end
     end
   end
+  if pace.total == 0 and pace.spent then after = math.max(after, pace.spent) end
   relist(lane, after)
   if after <= now then look_at(base_of(limits[own]) - H) end
 end
@@ -328,7 +188,7 @@ local function may_be_served(lane, found, i)
   local ahead = found.pacing == account and fill_of(account).mark or FAR
   if base_of(account) > now + ahead then return look_at(base_of(account) - H) end
   for _, l in ipairs(found.mine) do
-    if yields(lane, l) then return relist(lane, l.tat - H + YIELD) end
+    if yields(lane, l) then return relist(lane, base_of(l) - H + YIELD) end
   end
   return true
 end
@@ -357,25 +217,27 @@ local function visit(lane, i, others)
   end
 end
 
--- Visits lanes as long as there is room.
+local state, reopens = breaker_state()
+local most_room = state == 'probe' and math.min(room, tonumber(ARGV[8])) or room
+room = most_room
+
+-- Visits lanes as long as there is room; a probe is of one lane.
 local function visit_all(names)
   for i, lane in ipairs(names) do
-    if room <= 0 then return look_at(now) end
-    visit(lane, i, #names - i)
+    if room <= 0 or marked >= MARKED_MOST or (state == 'probe' and room < most_room) then return look_at(now) end
+    visit(lane, i, state == 'probe' and 0 or #names - i)
   end
 end
 
 forward()
-local state, reopens = breaker_state()
 if state == 'closed' or state == 'probe' then
-  if state == 'probe' then room = math.min(room, 1) end
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, LANES_MOST)) do
     lanes[#lanes + 1] = lane
   end
   visit_all(lanes)
   lanes, again = again, {}
   visit_all(lanes) -- what others have left of their shares
-  if state == 'probe' and room <= 0 then
+  if state == 'probe' and room < most_room then
     redis.call('HSET', key('breaker', provider), 'state', 'half', 'until', int(now + probe_limit))
   end
 end

@@ -92,17 +92,18 @@ local function announce(what)
   redis.call('PUBLISH', key('control'), what)
 end
 
--- Has every lane that meets a limit looked at now.
-local function wake_lanes(limit)
-  local now, wanted = clock(), ' ' .. limit .. ' '
+-- Has every lane that meets one of these limits (name -> true) looked at now.
+local function wake_lanes(changed)
+  local now = clock()
   for _, name in ipairs(redis.call('SMEMBERS', key('limits'))) do
     local provider = string.match(name, '^provider:(.*)$')
     local lanes, woken = provider and key('lanes', provider), false
     for _, lane in ipairs(provider and redis.call('ZRANGE', lanes, 0, -1) or {}) do
-      local met = ' ' .. (redis.call('HGET', key('lane', lane), 'limits') or '') .. ' '
-      if string.find(met, wanted, 1, true) then
-        redis.call('ZADD', lanes, 'XX', 'LT', int(now), lane)
-        woken = true
+      for met in string.gmatch(redis.call('HGET', key('lane', lane), 'limits') or '', '%S+') do
+        if changed[met] then
+          redis.call('ZADD', lanes, 'XX', 'LT', int(now), lane)
+          woken = true
+        end
       end
     end
     if woken then ring(provider) end

@@ -49,14 +49,17 @@ local function write_limit(name, limit)
   return different and not new
 end
 
+local names = {}
 for _, limit in ipairs(plan.limits) do
   if write_limit(limit[1], limit) then
     changed[#changed + 1] = limit[1]
-    wake_lanes(limit[1])
+    names[limit[1]] = true
   end
 end
+if #changed > 0 then wake_lanes(names) end
 for _, lane in ipairs(plan.lanes) do
-  if set(key('lane', lane[1]), 'limits', lane[2]) then changed[#changed + 1] = 'lane:' .. lane[1] end
+  local known = redis.call('HEXISTS', key('lane', lane[1]), 'limits') == 1 -- else no slots were given of it
+  if set(key('lane', lane[1]), 'limits', lane[2]) and known then changed[#changed + 1] = 'lane:' .. lane[1] end
   redis.call('ZADD', key('lanes', provider_of(lane[1])), 'XX', 'LT', int(now), lane[1])
 end
 if #changed > 0 then announce(table.concat(changed, ' ')) end

@@ -13,6 +13,6 @@ else
   redis.call('HSET', KEYS[1], 'set', interval, 'set_until', int(ends))
 end
 -- Lanes sleep by the rate of before. After a slower one they find at once that they must wait on.
-wake_lanes(limit)
+wake_lanes({ [limit] = true })
 announce(limit)
 return 1

@@ -91,7 +91,9 @@ function Pace:fits(n, cost)
   end
   for _, l in ipairs(self.mine) do
     for _, quota in ipairs(l.quotas or {}) do
-      most = math.min(most, math.floor((quota.most - quota.used) / units(l, cost)))
+      local rest = math.floor((quota.most - quota.used) / units(l, cost))
+      if rest < 1 then self.spent = math.max(self.spent or 0, quota.ends) end
+      most = math.min(most, rest)
     end
   end
   return math.max(0, most)
