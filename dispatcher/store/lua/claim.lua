@@ -15,8 +15,9 @@
 local provider, LANES_MOST = ARGV[3], 512
 local probe_limit = tonumber(ARGV[6]) * 1000000
 room = tonumber(ARGV[5])
--- YIELD: how long a lane that was served last leaves a limit to lanes that wait for it, us.
-local YIELD = 25000
+-- LEAST: slots of a lane without a rate, where there are as many. YIELD: how long a lane that was served
+-- last leaves a limit to lanes that wait for it, us.
+local LEAST, YIELD = 50, 25000
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
 now = clock()
 
@@ -152,7 +153,7 @@ local function serve(lane, hash, state, found, others)
   local paced_by_own = found.pacing.name == own
   local pace = Pace.new(lane, found.mine, found.base, now + fill_of(found.pacing).high)
   if found.pacing.interval == 0 and others > 0 then
-    pace.room = math.max(1, math.floor(room / 2))
+    pace.room = math.max(math.min(room, LEAST), math.floor(room / 2))
   elseif paced_by_own and others > 0 then
     pace.ends = found.base + math.max(0, pace.ends - found.base) / (others + 1)
     again[#again + 1] = lane

@@ -135,7 +135,8 @@ local function take(lane, hash, class, depth, back, mine_held, pace)
       redis.call('ZADD', fair, 'NX', redis.call('HGET', hash, 'vt:' .. class) or '0', tenant)
     end
   end
-  local quantum = math.max(1, math.floor(pace:fits(1e9, 1) / 8))
+  -- Without a rate there is no hurry to be fair: whole entries cost least.
+  local quantum = pace:spacing(1) == 0 and 500 or math.max(1, math.floor(pace:fits(1e9, 1) / 8))
   while marked < MARKED_MOST and pace:fits(1, 1) > 0 do
     local first, before = redis.call('ZRANGE', fair, 0, 1, 'WITHSCORES'), marked
     local tenant = first[1]
