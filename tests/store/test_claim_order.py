@@ -173,11 +173,11 @@ async def test_a_suspended_lane_sleeps_until_its_time(cell: Cell) -> None:
 async def test_lanes_without_a_rate_share_the_room(cell: Cell) -> None:
     for carrier in "abc":
         await cell.enqueue(100, f"p/sms/{carrier}", size=1)
-    claim = await cell.claim("w1", 40)
+    claim = await cell.claim("w1", 160)
     assert [(grant.lane, grant.count) for grant in claim.grants] == [
-        ("p/sms/a", 20),
-        ("p/sms/b", 10),
-        ("p/sms/c", 10),
+        ("p/sms/a", 80),
+        ("p/sms/b", 50),
+        ("p/sms/c", 30),
     ]
     await cell.check()
 
