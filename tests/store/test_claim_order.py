@@ -212,3 +212,17 @@ async def test_a_stranger_gets_nothing(cell: Cell) -> None:
     with pytest.raises(WorkerLost):
         await cell.claim("stranger")
     assert await cell.check() == {0: "queue"}
+
+
+async def test_what_is_held_of_the_returned_may_use_up_all_slots(cell: Cell) -> None:
+    await cell.enqueue(80, size=40)
+    first, second = await cell.claim_entries("w1", 80)
+    await cell.settle("w1", put_back(first), put_back(second))
+    await cell.limit(OWN, rate=100)
+    (entry,) = await cell.claim_entries("w1")
+    rest = entry.count - entry.slots
+    for _ in range(2):
+        await cell.pass_time(0.1)
+        claim = await cell.claim("w1", held=[(LANE, 0, [(entry.field, rest)])])
+        rest -= sum(count for grant in claim.grants for _, count in grant.booked)
+    await cell.check()

@@ -127,7 +127,8 @@ local function take(lane, hash, class, depth, back, mine_held, pace)
     local before = pace.room
     local _, messages, emptied = drain(lane .. ':' .. class .. ':' .. RETURNED, held_of(RETURNED), pace, 1e15)
     pace.ends, pace.room = ends, places - (before - pace.room)
-    if back > 0 then redis.call('HINCRBY', hash, 'back:' .. class, emptied and -back or -math.min(messages, back)) end
+    local taken = emptied and back or math.min(messages, back)
+    if taken > 0 then redis.call('HINCRBY', hash, 'back:' .. class, -taken) end -- not -0: older servers refuse it
     delivered, gone = messages, emptied
   end
   for tenant, items in pairs(mine_held) do
@@ -157,7 +158,8 @@ local function take(lane, hash, class, depth, back, mine_held, pace)
       break
     end
   end
-  if delivered > 0 then redis.call('HINCRBY', hash, 'depth:' .. class, -math.min(delivered, depth)) end
+  delivered = math.min(delivered, depth)
+  if delivered > 0 then redis.call('HINCRBY', hash, 'depth:' .. class, -delivered) end
   return math.max(0, depth - delivered)
 end
 
