@@ -198,6 +198,8 @@ class _Life:
         await asyncio.wait(pumps, timeout=FLUSH_SECONDS)
         returned = sum(pump.give_back_all() for pump in self._pumps.values())
         await asyncio.gather(*(sender.quiet() for sender in self._senders))
+        # What was throttled meanwhile, or found no connection.
+        returned += sum(pump.give_back_all() for pump in self._pumps.values())
         for transport in self._transports:
             await transport.close()
         try:

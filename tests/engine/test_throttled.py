@@ -83,6 +83,23 @@ async def test_throttled_messages_cost_the_store_next_to_nothing(
     assert await run.counts(batch) == {"queued": 500}
 
 
+async def test_what_is_throttled_while_the_worker_ends_is_counted_and_returned(
+    campaign: Start, simulator_url: str
+) -> None:
+    run = campaign(twilio(simulator_url, concurrency=100))
+    halves = [Slow(seconds=0.7, every=2), Slow(seconds=0.2), Refuse(429, retry_after=60)]
+    run.simulator.set_faults(halves)
+    batch = await run.submit(numbers(500))
+
+    async def paused() -> bool:
+        return b"pause" in await state(run, "limit", "provider:twilio")
+
+    async with run.work():
+        await until(paused)
+    assert await deferred(run, batch) == run.simulator.counts.requests == refusals(run)
+    assert await run.counts(batch) == {"queued": 500}
+
+
 async def test_messages_wait_out_a_pause_with_their_worker(
     campaign: Start, simulator_url: str
 ) -> None:
