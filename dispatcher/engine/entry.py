@@ -31,6 +31,8 @@ from dispatcher.store.queue import Letter, Move, Outcome, Settlement, Sheet
 from dispatcher.template import Template
 
 _INDEX = itemgetter(0)
+RECIPIENT_LIMIT = "recipient_limit"
+"""The code of a message that waits for its recipient's turn."""
 HISTORY = 10
 """Attempts a message remembers, the latest."""
 
@@ -39,8 +41,9 @@ HISTORY = 10
 class HeldEntry:
     """Rows before `cursor` are gone; rows before `budget` may be sent; `skip` are positions whose
     outcome was known before; `again` are rows that were taken and could not be sent. `left` rows
-    have neither an outcome nor been put back. It is `written` when the store has taken its last
-    outcome, `lost` when another worker has taken it over."""
+    have neither an outcome nor been put back. From `send_by_us` on (0: never) their recipients'
+    turns are over. It is `written` when the store has taken its last outcome, `lost` when another
+    worker has taken it over."""
 
     claimed: ClaimedEntry
     lane: str
@@ -58,6 +61,7 @@ class HeldEntry:
     accepted: list[SentRow] = field(default_factory=list)
     accepted_us: int = 0
     again: list[Row] = field(default_factory=list)
+    send_by_us: int = 0
     noted: bool = False
     written: bool = False
     lost: bool = False
@@ -179,6 +183,7 @@ class HeldEntry:
             self.outcomes.append(Outcome(row.index, row.hop, Status.QUEUED, value))
         self._move(again, 0, self.lane)
         self.rows = self.rows[:start]
+        self.skip = frozenset(at for at in self.skip if at < start)
         self.budget = min(self.budget, start)
         self.left -= len(rows)
         return len(rows)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from dispatcher.engine.clock import StoreClock
-from dispatcher.engine.entry import HeldEntry, requests
+from dispatcher.engine.entry import RECIPIENT_LIMIT, HeldEntry, requests
 from dispatcher.errors import InvalidMessage, OutcomeUnknown
 from dispatcher.exchange import Provider
 from dispatcher.limits import Limit
@@ -26,8 +26,6 @@ FORMAT_WAIT = 5.0
 """Seconds an entry of an unknown format waits for a worker that knows it."""
 SEND_SECONDS = 0.2
 """How long after its entry was opened a message with a slot goes out, at most."""
-RECIPIENT_LIMIT = "recipient_limit"
-"""The code of a message that waits for its recipient's turn."""
 SPREAD_SECONDS = 0.02
 """Messages with the same turn come back spread over this time."""
 
@@ -111,13 +109,14 @@ class Intake:
         asking = [at for at in range(first, budget) if at not in entry.skip]
         turns: list[int] = []
         if asking:
+            entry.send_by_us = self._clock.now_us() + int(SEND_SECONDS * 1e6)
             waiting = [_waiting(entry.rows[at]) for at in asking]
             turns = await self._screening.screen(limits, waiting, self._within_us)
         late = {at: due_us for at, due_us in zip(asking, turns, strict=True) if due_us}
         for at, due_us in late.items():
             self._hold_back(entry, entry.rows[at], due_us)
         entry.give_back(self._clock.now_us(), budget)
-        entry.skip = frozenset(at for at in entry.skip if at < budget).union(late)
+        entry.skip = entry.skip.union(late)
 
     def _hold_back(self, entry: HeldEntry, row: Row, due_us: int) -> None:
         spread_us = int(random.random() * SPREAD_SECONDS * 1e6)

@@ -257,7 +257,7 @@ class Pump:
         self._open[claimed.field] = entry
         if entry.known() or entry.moves or entry.left <= 0:
             self._sender.note(entry)
-        return entry if entry.cursor < len(entry.rows) else None
+        return entry if entry.waits() else None
 
     def _return_stale(self, now: float) -> None:
         for name, lane in list(self.lanes.items()):

@@ -10,7 +10,7 @@ from typing import cast
 
 from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
-from dispatcher.engine.entry import HeldEntry
+from dispatcher.engine.entry import RECIPIENT_LIMIT, HeldEntry
 from dispatcher.engine.lane import Send, messages
 from dispatcher.engine.meters import count_error
 from dispatcher.engine.settler import Settler
@@ -117,6 +117,10 @@ class Sender:
                 entry.end(row, Status.EXPIRED, now_us)
             self._settler.note(entry)
             return None
+        if entry.send_by_us and (now_us := self._clock.now_us()) >= entry.send_by_us:
+            for row in rows:
+                self._miss_turn(entry, row, now_us)
+            return None
         if not self._allow.everybody:
             rows = [row for row in rows if self._permit(entry, row)]
             return Send(entry, rows) if rows else None
@@ -149,6 +153,12 @@ class Sender:
     def unclear(self, entry: HeldEntry, row: Row, error: OutcomeUnknown) -> None:
         """A message that another worker may have sent."""
         self._apply(entry, row, error, row.age_ms)
+
+    def _miss_turn(self, entry: HeldEntry, row: Row, now_us: int) -> None:
+        """Too late for the turn its recipient was given: it asks for another one."""
+        code, attempts, age_ms = RECIPIENT_LIMIT, row.attempts, row.age_ms
+        entry.put_back(row, now_us, due_us=now_us, code=code, attempts=attempts, age_ms=age_ms)
+        self._settler.note(entry)
 
     def _permit(self, entry: HeldEntry, row: Row) -> bool:
         if self._allow.permits(row.to):

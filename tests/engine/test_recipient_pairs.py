@@ -101,6 +101,18 @@ async def test_messages_without_a_slot_do_not_use_a_turn(
     assert (await run.view(batch)).events == {"retried": 0, "deferred": 0}
 
 
+async def test_a_turn_that_was_missed_for_want_of_a_connection_is_given_anew(
+    campaign: Start, simulator_url: str
+) -> None:
+    run = campaign(webhook(simulator_url, concurrency=4) + PAIRS)
+    run.simulator.change_account("webhook/demo", latency={"mean": 0.7})
+    batch = await run.submit([*numbers(6), *HELD * 4])
+    async with run.work(), run.work():
+        assert await run.finished(batch) == {"sent": 18}
+    run.assert_each_arrived_once((batch, 18))
+    assert_apart(run)
+
+
 async def test_a_message_far_from_its_turn_waits_until_then(
     campaign: Start, simulator_url: str
 ) -> None:
