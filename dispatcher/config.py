@@ -40,19 +40,15 @@ from dispatcher.settings import (
     RetryConfig,
     RouteConfig,
     SafetyConfig,
-    Secret,
     SenderConfig,
     StoreConfig,
     TenantConfig,
     Text,
     WorkerConfig,
-    to_builtins,
-    to_toml,
-    toml_key,
-    toml_value,
 )
+from dispatcher.toml import Secret, toml_key, toml_value
 
-__all__ = ["PROVIDER_KEYS", "Config", "Secret", "convert", "find", "load", "to_builtins", "to_toml"]
+__all__ = ["PROVIDER_KEYS", "Config", "Secret", "convert", "find", "load"]
 
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from msgspec import inspect
 from msgspec.structs import FieldInfo, fields
 
 from dispatcher.errors import ConfigError
-from dispatcher.settings import Secret, toml_key, toml_value
+from dispatcher.toml import Secret, toml_key, toml_value
 
 S = TypeVar("S", bound=msgspec.Struct)
 

@@ -6,16 +6,13 @@ the environment and flags; a struct checks by itself whatever concerns only its 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from datetime import date, time
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
-from msgspec.structs import asdict
 
+from dispatcher.toml import Secret, toml_value
 from dispatcher.units import Duration, Rates, format_duration
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
@@ -37,39 +34,7 @@ STORE_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
 SEGMENTED = ("sms", "mms")
 """Channels whose texts are sent in segments."""
 LOOPBACK = ("localhost", "::1")
-MASK = "***"
 NAMED_TABLES = ("tenants", "operators", "providers", "senders", "carriers")
-
-
-class Secret:
-    """A text that only `reveal` gives away; it prints as `***`."""
-
-    __slots__ = ("_text",)
-    expects: ClassVar[str] = f'"env:NAME", "file:/path" or a text other than "{MASK}"'
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    @classmethod
-    def parse(cls, value: object) -> Secret:
-        """A text as a secret; what `config show` printed is none. Raises ValueError without it."""
-        secret = cls(value) if isinstance(value, str) else value
-        if not isinstance(secret, Secret) or secret.reveal() in ("", MASK):
-            raise ValueError(f"must be {cls.expects}")
-        return secret
-
-    def reveal(self) -> str:
-        """The secret itself."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return MASK
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 def _at_least(minimum: float, **durations: float) -> None:
@@ -320,90 +285,3 @@ class Config(Struct, frozen=True, kw_only=True):
     retry: RetryConfig = RetryConfig()
     retention: RetentionConfig = RetentionConfig()
     safety: SafetyConfig = SafetyConfig()
-
-
-def to_builtins(config: Config) -> dict[str, Any]:
-    """The effective configuration as it would be written in a file, secrets as `***`."""
-    return {key: _plain(value) for key, value in asdict(config).items()}
-
-
-def to_toml(config: Config) -> str:
-    """The effective configuration as TOML, secrets as `***`."""
-    blocks: list[str] = []
-    for section, content in to_builtins(config).items():
-        if isinstance(content, list):
-            blocks += [_block(f"[[{section}]]", table) for table in content]
-        elif section in NAMED_TABLES:
-            blocks += [_block(f"[{section}.{toml_key(n)}]", table) for n, table in content.items()]
-        else:
-            blocks.append(_block(f"[{section}]", content))
-    return "\n".join(blocks)
-
-
-def toml_value(value: object) -> str:
-    """One value as TOML on one line, secrets as `***`."""
-    match value:
-        case Secret():
-            return f'"{MASK}"'
-        case bool() | int() | float():
-            return repr(value).lower()
-        case date() | time():
-            return value.isoformat()
-        case list() | tuple():
-            return f"[{', '.join(toml_value(item) for item in value)}]"
-        case Mapping():
-            pairs = [f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items()]
-            return f"{{{', '.join(pairs)}}}"
-        case _:
-            text = json.dumps(_masked(str(value)), ensure_ascii=False)
-            return re.sub(r"[^ -~]", _escaped, text)
-
-
-def toml_key(key: str) -> str:
-    """A key as it is written in TOML."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Secret():
-            return MASK
-        case Duration():
-            return format_duration(value)
-        case Rates():
-            return value.texts[0] if len(value.texts) == 1 else value.texts
-        case RouteProvider(weight=None):
-            return value.name
-        case ProviderConfig():
-            common = asdict(value)
-            settings = common.pop("settings")
-            return _plain({**common, **settings})
-        case Struct():
-            return _plain(asdict(value))
-        case Mapping():
-            return {key: _plain(item) for key, item in value.items() if _given(item)}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case str():
-            return _masked(value)
-    return value
-
-
-def _given(value: object) -> bool:
-    return value is not None and (not isinstance(value, Rates) or bool(value.texts))
-
-
-def _masked(text: str) -> str:
-    """Without the password that a URL may carry."""
-    text = re.sub(r"(://[^:@/]*):.*@", rf"\1:{MASK}@", text)
-    return re.sub(r"([?&]password=)[^&]*", rf"\1{MASK}", text)
-
-
-def _block(header: str, table: Mapping[str, Any]) -> str:
-    lines = [f"{toml_key(key)} = {toml_value(value)}" for key, value in table.items()]
-    return "\n".join([header, *lines, ""])
-
-
-def _escaped(match: re.Match[str]) -> str:
-    char = match[0]
-    return char if char.isprintable() else f"\\U{ord(char):08x}"

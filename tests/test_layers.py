@@ -24,6 +24,8 @@ VOCABULARY = {
     "messages": {"msgspec"},
     "metrics": {"msgspec", "prometheus_client"},
     "settings": {"msgspec"},
+    "display": {"msgspec"},
+    "toml": set(),
     "template": {"msgspec"},
     "limits": {"msgspec"},
     "units": {"msgspec"},

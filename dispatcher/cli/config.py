@@ -8,7 +8,8 @@ import click
 
 from dispatcher import providers
 from dispatcher.cli.options import State, config_option, config_path, json_option, load_config
-from dispatcher.config import Config, to_builtins, to_toml
+from dispatcher.config import Config
+from dispatcher.display import to_builtins, to_toml
 from dispatcher.errors import ConfigError
 
 

@@ -10,7 +10,6 @@ from typing import NamedTuple, Self
 import msgspec
 
 from dispatcher.cli.demo_campaign import CARRIERS, REJECTED, SEED, SENDER, Carrier
-from dispatcher.settings import toml_value
 from dispatcher.simulator import (
     Garbage,
     Hang,
@@ -23,6 +22,7 @@ from dispatcher.simulator import (
     TwilioAccount,
 )
 from dispatcher.simulator.faults import AnyFault
+from dispatcher.toml import toml_value
 
 TWILIO_RATE = 4000
 """What our configuration allows Twilio, in messages per second; the carriers allow less."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dispatcher.settings import toml_value
 from dispatcher.simulator import TwilioAccount
 from dispatcher.store.keeper import Files, open_lock, wait_lock
+from dispatcher.toml import toml_value
 
 STORE = "store"
 STORE_SECONDS = 40.0

@@ -39,8 +39,9 @@ from dispatcher.providers.answers import (
     retry_after,
     too_large,
 )
-from dispatcher.settings import ProviderConfig, Secret
+from dispatcher.settings import ProviderConfig
 from dispatcher.template import Template
+from dispatcher.toml import Secret
 
 API = "https://api.sendgrid.com"
 MOST = 1000

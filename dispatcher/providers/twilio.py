@@ -32,7 +32,8 @@ from dispatcher.exchange import Accepted, HttpAnswer, HttpRequest, Outgoing
 from dispatcher.messages import Content, Envelope
 from dispatcher.providers.answers import by_status, detail, json_object, retry_after
 from dispatcher.providers.form import Quoter, quote_number
-from dispatcher.settings import ProviderConfig, Secret
+from dispatcher.settings import ProviderConfig
+from dispatcher.toml import Secret
 
 TEXT_CHARACTERS = 1600
 API = "https://api.twilio.com"

@@ -20,8 +20,9 @@ from dispatcher.errors import InvalidMessage, Permanent, SendError
 from dispatcher.exchange import Accepted, HttpAnswer, HttpRequest, Outgoing
 from dispatcher.messages import CHANNELS, Content, Envelope
 from dispatcher.providers.answers import by_status, detail, json_object, too_large
-from dispatcher.settings import ProviderConfig, Secret
+from dispatcher.settings import ProviderConfig
 from dispatcher.template import Template
+from dispatcher.toml import Secret
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

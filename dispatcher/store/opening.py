@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import redis.asyncio as aioredis
 
-from dispatcher.settings import Secret, StoreConfig
+from dispatcher.settings import StoreConfig
 from dispatcher.store.connection import connect, reach
 from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.inspector import Inspector
 from dispatcher.store.keys import Keys
 from dispatcher.store.queue import Queue
+from dispatcher.toml import Secret
 
 PATIENCE = 5.0
 """Seconds a command waits for an absent store."""

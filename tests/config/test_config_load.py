@@ -11,7 +11,8 @@ import pytest
 from dispatcher.config import Config, find, load
 from dispatcher.errors import ConfigError
 from dispatcher.messages import CHANNELS, CLASSES
-from dispatcher.settings import Channel, Class, RouteProvider, Secret
+from dispatcher.settings import Channel, Class, RouteProvider
+from dispatcher.toml import Secret
 from dispatcher.units import Rates
 
 Loaded = Callable[..., Config]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.config import Config, Secret, load, to_builtins, to_toml
+from dispatcher.config import Config, Secret, load
+from dispatcher.display import to_builtins, to_toml
 
 Loaded = Callable[..., Config]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.config import Config, to_toml
+from dispatcher.config import Config
+from dispatcher.display import to_toml
 from dispatcher.errors import ConfigError
 from dispatcher.units import Rates
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 from dispatcher.exchange import BatchProvider, HttpAnswer, Outgoing, Provider
 from dispatcher.messages import Content, Envelope
 from dispatcher.providers import create
-from dispatcher.settings import ProviderConfig, Secret
+from dispatcher.settings import ProviderConfig
+from dispatcher.toml import Secret
 
 BATCH = "01JD0000000000K3F9Q2M7ZX4B"
 SID = "AC" + "0" * 32

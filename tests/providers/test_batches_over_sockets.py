@@ -11,8 +11,8 @@ import pytest
 
 from dispatcher.errors import InvalidRecipient, Permanent, SendError, Throttled, Unsent
 from dispatcher.exchange import Accepted, BatchProvider, HttpRequest, Outgoing, Result
-from dispatcher.settings import Secret
 from dispatcher.simulator import SendGridAccount, Settings, Simulator, WebhookAccount
+from dispatcher.toml import Secret
 from dispatcher.transport.aiohttp_pool import AiohttpTransport
 from tests.providers.samples import TEMPLATE, batched, envelope, outgoing
 

@@ -21,7 +21,7 @@ from dispatcher.errors import (
 )
 from dispatcher.exchange import Accepted
 from dispatcher.messages import Content
-from dispatcher.settings import Secret
+from dispatcher.toml import Secret
 from tests.providers.samples import BATCH, answer, batched, envelope, outgoing, provider
 
 MESSAGE = {
