@@ -21,7 +21,7 @@ limit      hash    <name>                  interval (us per unit, 0 = no rate), 
                                            quota:<period> (most), used:<period>, ends:<period>,
                                            next:<period> (us, the end of the next one), set (the
                                            interval an operator put above), set_until (us, 0 = for
-                                           ever), waits (lane and worker that come next),
+                                           ever), waits (lines of lane and worker: who comes next),
                                            served (the lane served last)
 limits     set     -                       names of all limits ever written
 breaker    hash    <provider>              state, fails, until (us), cooldown (us)

@@ -58,7 +58,7 @@ local function limit(name)
   local slot = math.min(tat - tonumber(v[15] or interval), now + FAR + URGENT_MOST + 1000000)
   local l = { name = name, interval = interval, pause = tonumber(v[4] or '0'), segments = v[11] == '1',
     window = (tonumber(v[2]) - 1) * interval, tat = slot + count * interval, units = count,
-    quotas = v[12] and quotas_of(name), waits = v[13], served = v[14],
+    quotas = v[12] and quotas_of(name), waits = v[13] ~= '' and v[13] or nil, served = v[14],
     changes = v[7] and tonumber(v[8]) > now and tonumber(v[8]) or math.huge }
   limits[name] = l
   return l
