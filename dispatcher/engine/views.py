@@ -58,8 +58,8 @@ def limit_view(view: LimitView, lanes: Sequence[str]) -> dict[str, Any]:
 async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
     """A message with its attempts; None when its batch is not known, or settled without it.
 
-    `waiting_for` says what still holds it back. Before its first attempt that is what holds back the
-    lanes of its batch: nothing is recorded of the message itself.
+    `waiting_for` says what still holds it back. Before its first attempt that is what holds back
+    the lanes of its batch: nothing is recorded of the message itself.
     """
     batch, index = parse_message_id(name)
     view = await inspector.batch(batch)
@@ -102,7 +102,7 @@ async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
 
 
 async def _untried(inspector: Inspector, view: BatchView) -> str | None:
-    """What messages of a batch wait for that no attempt was made with; they are in one of its lanes."""
+    """What messages of a batch wait for before their first attempt: each is in one of its lanes."""
     if view.due_us > await inspector.now_us():
         return f"scheduled until {moment(view.due_us)}"
     lanes = [lane for lane in view.lanes if lane != "*"]

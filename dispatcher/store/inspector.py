@@ -24,8 +24,8 @@ Known = tuple[Status, int, Record]
 
 class BatchView(NamedTuple):
     """One batch. `counts` has every status by name and adds up to `total`; `codes` counts why
-    messages died or were suppressed ("dead:21211"); `events` counts retried and deferred; `lanes` are
-    the first it went to (`*` for others), `due_us` is when the last of it may first be sent."""
+    messages died or were suppressed ("dead:21211"); `events` counts retried and deferred; `lanes`
+    are the first it went to (`*` for others), `due_us` is when the last of it may first be sent."""
 
     id: str
     total: int
