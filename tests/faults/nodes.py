@@ -1,0 +1,199 @@
+"""Stores of more than one process, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as aioredis
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from tests.campaign import until
+
+SLOTS = 16384
+MAIN = key_slot(b"{main}")
+"""The slot of the cell `main`."""
+
+Options = Mapping[str, str]
+
+
+class Node:
+    """A server process, which a client of its own speaks to."""
+
+    def __init__(self, program: str, directory: Path, options: Options, login: Options) -> None:
+        self.port = free_port()
+        directory.mkdir()
+        given = {"port": str(self.port), "dir": str(directory), "bind": "127.0.0.1", "save": ""}
+        words = [
+            word for key, value in {**given, **options}.items() for word in (f"--{key}", value)
+        ]
+        with (directory / "log").open("ab") as log:
+            self.process = subprocess.Popen([program, *words], stdout=log, stderr=log)
+        self.client = aioredis.Redis(port=self.port, **login)  # type: ignore[arg-type]
+
+    async def ask(self, *command: str | int | bytes) -> Any:
+        """The reply to a command."""
+        return await self.client.execute_command(*command)
+
+    async def answers(self) -> bool:
+        try:
+            return bool(await self.client.ping())
+        except (RedisError, OSError):
+            return False
+
+    async def end(self) -> None:
+        """End it as a loss of power does."""
+        self.process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(self.process.wait)
+        await self.client.aclose()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Nodes:
+    """The servers of a test, each in a directory of its own."""
+
+    def __init__(self, directory: Path, login: Options) -> None:
+        self._directory, self._login = directory, login
+        self.all: list[Node] = []
+
+    async def start(self, program: str, options: Options) -> Node:
+        """A server that answers."""
+        directory = self._directory / f"node-{len(self.all)}"
+        node = Node(program, directory, options, self._login)
+        self.all.append(node)
+        await until(node.answers)
+        return node
+
+
+@asynccontextmanager
+async def nodes(directory: Path, **login: str) -> AsyncIterator[Nodes]:
+    """Servers, all ended in the end. The clients of the test log in with `login`."""
+    running = Nodes(directory, login)
+    try:
+        yield running
+    finally:
+        for node in running.all:
+            await node.end()
+
+
+class Cluster:
+    """Masters that share the slots, and replicas of the one that serves the cell."""
+
+    def __init__(self, running: Nodes, program: str, options: Options) -> None:
+        self._running, self._program, self._options = running, program, options
+        self.masters: list[Node] = []
+        self.replicas: list[Node] = []
+
+    @property
+    def url(self) -> str:
+        nodes = ",".join(f"127.0.0.1:{node.port}" for node in self.all)
+        return f"redis+cluster://{nodes}"
+
+    @property
+    def all(self) -> list[Node]:
+        return [*self.masters, *self.replicas]
+
+    async def build(self, masters: int, replicas: int) -> None:
+        """Start the nodes, divide the slots and wait until all of them are served."""
+        self.masters = [await self.start() for _ in range(masters)]
+        share = -(-SLOTS // masters)
+        for number, node in enumerate(self.masters):
+            first, last = number * share, min((number + 1) * share, SLOTS) - 1
+            await node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
+            await node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        self.replicas = [await self.start() for _ in range(replicas)]
+        await self.join(*self.all[1:])
+        owner = self.masters[MAIN // share]
+        for node in self.replicas:
+            await node.ask("CLUSTER", "REPLICATE", await id_of(owner))
+
+        await until(lambda: in_sync(owner, self.replicas))
+
+    async def start(self) -> Node:
+        """A node that knows no other."""
+        own = {
+            "cluster-enabled": "yes",
+            "cluster-port": str(free_port()),
+            "cluster-node-timeout": "1000",
+            "cluster-replica-validity-factor": "0",
+            "repl-diskless-sync-delay": "0",
+        }
+        return await self._running.start(self._program, own | dict(self._options))
+
+    async def join(self, *new: Node) -> None:
+        """Have every node know these, and these every node, and all of them be ready."""
+        first = self.masters[0]
+        everybody = {*self.all, *new}
+        for node in new:
+            bus = (await node.ask("CONFIG", "GET", "cluster-port"))[b"cluster-port"]
+            await first.ask("CLUSTER", "MEET", "127.0.0.1", node.port, int(bus))
+
+        async def acquainted() -> bool:
+            lists = [await node.ask("CLUSTER", "NODES") for node in everybody]
+            states = [await node.ask("CLUSTER", "INFO") for node in everybody]
+            known = all(listed.count(b" connected") == len(everybody) for listed in lists)
+            return known and all(b"cluster_state:ok" in state for state in states)
+
+        await until(acquainted)
+
+    async def owner(self, asked: Node) -> Node | None:
+        """The node that serves the cell, as one of them says."""
+        for first, last, master, *_ in await asked.ask("CLUSTER", "SLOTS"):
+            if first <= MAIN <= last:
+                return next((node for node in self._running.all if node.port == master[1]), None)
+        return None
+
+    async def move(self, source: Node, target: Node, pause: float) -> None:
+        """Move the slot of the cell key by key, with a pause after the first half of them."""
+        await target.ask("CLUSTER", "SETSLOT", MAIN, "IMPORTING", await id_of(source))
+        await source.ask("CLUSTER", "SETSLOT", MAIN, "MIGRATING", await id_of(target))
+        keys = await source.ask("CLUSTER", "GETKEYSINSLOT", MAIN, 10_000)
+        half = len(keys) // 2
+        await _migrate(source, target, keys[:half])
+        await asyncio.sleep(pause)
+        while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", MAIN, 10_000):
+            await _migrate(source, target, keys)
+        for node in (target, source, *self.masters):
+            await node.ask("CLUSTER", "SETSLOT", MAIN, "NODE", await id_of(target))
+
+
+async def _migrate(source: Node, target: Node, keys: Sequence[bytes]) -> None:
+    await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+
+
+async def in_sync(master: Node, replicas: Sequence[Node]) -> bool:
+    """Whether all that a master has by now is on its replicas."""
+    offset = (await master.ask("ROLE"))[1]
+    roles = [await node.ask("ROLE") for node in replicas]
+    return all(
+        role[0] == b"slave" and role[3] == b"connected" and role[4] >= offset for role in roles
+    )
+
+
+async def id_of(node: Node) -> str:
+    """What a node is called in its cluster."""
+    return str((await node.ask("CLUSTER", "MYID")).decode())
+
+
+@asynccontextmanager
+async def cluster(
+    directory: Path, program: str, *, masters: int = 3, replicas: int = 0, **options: str
+) -> AsyncIterator[Cluster]:
+    """A cluster that serves all slots; `options` are those of every node."""
+    async with nodes(directory) as running:
+        built = Cluster(running, program, options)
+        await built.build(masters, replicas)
+        yield built
