@@ -20,23 +20,32 @@ from tests.campaign import until
 SLOTS = 16384
 MAIN = key_slot(b"{main}")
 """The slot of the cell `main`."""
+QUICK = ('save ""', "repl-diskless-sync-delay 0")
+"""Lines for servers that keep nothing and whose replicas follow at once."""
 
-Options = Mapping[str, str]
+Login = Mapping[str, Any]
+"""Options of the client of a test."""
 
 
 class Node:
-    """A server process, which a client of its own speaks to."""
+    """A server process, which a client of its own speaks to. `lines` are its configuration."""
 
-    def __init__(self, program: str, directory: Path, options: Options, login: Options) -> None:
+    def __init__(
+        self,
+        program: str,
+        directory: Path,
+        lines: Sequence[str],
+        flags: Sequence[str],
+        login: Login,
+    ) -> None:
         self.port = free_port()
         directory.mkdir()
-        given = {"port": str(self.port), "dir": str(directory), "bind": "127.0.0.1", "save": ""}
-        words = [
-            word for key, value in {**given, **options}.items() for word in (f"--{key}", value)
-        ]
+        own = (f"port {self.port}", f"dir {directory}", "bind 127.0.0.1", "loglevel notice", *lines)
+        file = directory / "server.conf"
+        file.write_text("\n".join([*own, ""]))
         with (directory / "log").open("ab") as log:
-            self.process = subprocess.Popen([program, *words], stdout=log, stderr=log)
-        self.client = aioredis.Redis(port=self.port, **login)  # type: ignore[arg-type]
+            self.process = subprocess.Popen([program, file, *flags], stdout=log, stderr=log)
+        self.client = aioredis.Redis(port=self.port, **login)
 
     async def ask(self, *command: str | int | bytes) -> Any:
         """The reply to a command."""
@@ -65,21 +74,32 @@ def free_port() -> int:
 class Nodes:
     """The servers of a test, each in a directory of its own."""
 
-    def __init__(self, directory: Path, login: Options) -> None:
+    def __init__(self, directory: Path, login: Login) -> None:
         self._directory, self._login = directory, login
         self.all: list[Node] = []
 
-    async def start(self, program: str, options: Options) -> Node:
+    async def start(self, program: str, *lines: str, flags: Sequence[str] = ()) -> Node:
         """A server that answers."""
         directory = self._directory / f"node-{len(self.all)}"
-        node = Node(program, directory, options, self._login)
+        node = Node(program, directory, lines, flags, self._login)
         self.all.append(node)
         await until(node.answers)
         return node
 
+    async def sentinel(self, program: str, master: Node, *lines: str) -> Node:
+        """A sentinel that decides alone about the master `mymaster`."""
+        return await self.start(
+            program,
+            f"sentinel monitor mymaster 127.0.0.1 {master.port} 1",
+            "sentinel down-after-milliseconds mymaster 500",
+            "sentinel failover-timeout mymaster 2000",
+            *lines,
+            flags=["--sentinel"],
+        )
+
 
 @asynccontextmanager
-async def nodes(directory: Path, **login: str) -> AsyncIterator[Nodes]:
+async def nodes(directory: Path, **login: Any) -> AsyncIterator[Nodes]:
     """Servers, all ended in the end. The clients of the test log in with `login`."""
     running = Nodes(directory, login)
     try:
@@ -92,8 +112,8 @@ async def nodes(directory: Path, **login: str) -> AsyncIterator[Nodes]:
 class Cluster:
     """Masters that share the slots, and replicas of the one that serves the cell."""
 
-    def __init__(self, running: Nodes, program: str, options: Options) -> None:
-        self._running, self._program, self._options = running, program, options
+    def __init__(self, running: Nodes, program: str, lines: Sequence[str]) -> None:
+        self._running, self._program, self._lines = running, program, lines
         self.masters: list[Node] = []
         self.replicas: list[Node] = []
 
@@ -124,14 +144,15 @@ class Cluster:
 
     async def start(self) -> Node:
         """A node that knows no other."""
-        own = {
-            "cluster-enabled": "yes",
-            "cluster-port": str(free_port()),
-            "cluster-node-timeout": "1000",
-            "cluster-replica-validity-factor": "0",
-            "repl-diskless-sync-delay": "0",
-        }
-        return await self._running.start(self._program, own | dict(self._options))
+        return await self._running.start(
+            self._program,
+            f"cluster-port {free_port()}",
+            "cluster-enabled yes",
+            "cluster-node-timeout 1000",
+            "cluster-replica-validity-factor 0",
+            *QUICK,
+            *self._lines,
+        )
 
     async def join(self, *new: Node) -> None:
         """Have every node know these, and these every node, and all of them be ready."""
@@ -190,10 +211,10 @@ async def id_of(node: Node) -> str:
 
 @asynccontextmanager
 async def cluster(
-    directory: Path, program: str, *, masters: int = 3, replicas: int = 0, **options: str
+    directory: Path, program: str, *lines: str, masters: int = 3, replicas: int = 0
 ) -> AsyncIterator[Cluster]:
-    """A cluster that serves all slots; `options` are those of every node."""
+    """A cluster that serves all slots; `lines` are for the configuration of every node."""
     async with nodes(directory) as running:
-        built = Cluster(running, program, options)
+        built = Cluster(running, program, lines)
         await built.build(masters, replicas)
         yield built
