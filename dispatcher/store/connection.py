@@ -146,6 +146,8 @@ async def answering(command: Callable[[], Awaitable[Any]]) -> Any:
         return await redirected(command)
     except LOGIN_REFUSED as error:
         raise ConfigError(f"[store]: the server refuses the login: {error}") from None
+    except exceptions.AskError:
+        raise StoreUnavailable("store cannot be reached: the cell moves to another node") from None
     except FAILURES as error:
         raise StoreUnavailable(f"store cannot be reached: {error}") from None
 

@@ -119,6 +119,7 @@ class Inspector:
         start = len(self._keys.name("batch")) + 1
         pattern, cursor = self._keys.name("batch", "*"), 0
         names: set[str] = set()
+        await self.now_us()  # a walk names no key: only what does finds a cell that has moved
         while True:
             scan = partial(self._client.scan, cursor, pattern, 1000)
             cursor, found = await answering(scan)
