@@ -40,7 +40,8 @@ class Node:
     ) -> None:
         self.port = free_port()
         directory.mkdir()
-        own = (f"port {self.port}", f"dir {directory}", "bind 127.0.0.1", "loglevel notice", *lines)
+        ports = ("port 0", f"tls-port {self.port}") if login.get("ssl") else (f"port {self.port}",)
+        own = (*ports, f"dir {directory}", "bind 127.0.0.1", *lines)
         file = directory / "server.conf"
         file.write_text("\n".join([*own, ""]))
         with (directory / "log").open("ab") as log:
@@ -86,11 +87,15 @@ class Nodes:
         await until(node.answers)
         return node
 
-    async def sentinel(self, program: str, master: Node, *lines: str) -> Node:
-        """A sentinel that decides alone about the master `mymaster`."""
+    async def sentinel(
+        self, program: str, master: Node, *lines: str, host: str = "127.0.0.1"
+    ) -> Node:
+        """A sentinel that decides alone about the master `mymaster`, and names it as `host`."""
         return await self.start(
             program,
-            f"sentinel monitor mymaster 127.0.0.1 {master.port} 1",
+            "sentinel resolve-hostnames yes",
+            "sentinel announce-hostnames yes",
+            f"sentinel monitor mymaster {host} {master.port} 1",
             "sentinel down-after-milliseconds mymaster 500",
             "sentinel failover-timeout mymaster 2000",
             *lines,
@@ -193,6 +198,13 @@ class Cluster:
 
 async def _migrate(source: Node, target: Node, keys: Sequence[bytes]) -> None:
     await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+
+
+async def listened_to(node: Node) -> bool:
+    """Whether a worker waits for its bell and for announcements there."""
+    channel = "d:control:{main}"
+    subscribed = (await node.ask("PUBSUB", "NUMSUB", channel))[1]
+    return bool(subscribed == 1 and (await node.ask("INFO", "clients"))["blocked_clients"] == 1)
 
 
 async def in_sync(master: Node, replicas: Sequence[Node]) -> bool:

@@ -16,7 +16,7 @@ from dispatcher.simulator import Simulator
 from dispatcher.store.embedded import find_server
 from dispatcher.store.opening import open_store
 from tests.campaign import Campaign, numbers, twilio, until
-from tests.faults.nodes import Cluster, Node, cluster, in_sync
+from tests.faults.nodes import Cluster, Node, cluster, in_sync, listened_to
 
 
 @asynccontextmanager
@@ -63,6 +63,7 @@ async def test_the_node_of_the_cell_is_killed(
             await until(lambda: in_sync(owner, [replica]))
             await owner.end()
             await served_by(built, replica)
+            await until(lambda: listened_to(replica))
             assert await run.finished(batch) == {"sent": 600}
         assert run.arrived().keys() == run.ids(batch, 600)
         assert await run.is_empty()

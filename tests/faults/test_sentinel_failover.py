@@ -1,51 +1,59 @@
-"""A store behind Sentinel: the master dies, or another one is made the master."""
+"""A store behind Sentinel: the master dies, or another one becomes the master."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+import redis.asyncio as aioredis
+from redis.exceptions import ConnectionError as NoConnection
 
+from dispatcher.address import Node as Where
 from dispatcher.config import load
-from dispatcher.errors import StoreUnavailable
+from dispatcher.errors import ConfigError
 from dispatcher.simulator import Simulator
+from dispatcher.store.connection import answering, connect
 from dispatcher.store.embedded import find_server
+from dispatcher.store.masters import Directory, master_pool
 from dispatcher.store.opening import open_store
 from tests.campaign import Campaign, numbers, twilio, until
-from tests.faults.nodes import QUICK, Node, free_port, in_sync, nodes
+from tests.faults.nodes import QUICK, Node, free_port, in_sync, listened_to, nodes
 
 ADMIN = "admin-password"
 RIGHTS = (
     "~d:* &d:* +@hash +@sortedset +@set +@list +@stream +@string +@keyspace +@scripting +@pubsub "
     "+@connection -@dangerous +time +role"
 )
-"""What a worker needs; docs/store.md says the same."""
-LOGIN = 'username = "worker"\npassword = "worker-password"\n'
-WATCH = 'sentinel_username = "asker"\nsentinel_password = "asker-password"\n'
+"""What docs/store.md says that a worker needs."""
+LOGIN = {
+    "username": "worker",
+    "password": "worker-password",
+    "sentinel_username": "asker",
+    "sentinel_password": "asker-password",
+}
 
 
-class Watched(NamedTuple):
-    master: Node
-    replica: Node
-    sentinel: Node
+class Watched:
+    """A master and its replica, watched by a sentinel; everybody has to log in."""
 
-    @property
-    def url(self) -> str:
-        return f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/mymaster"
+    def __init__(self, master: Node, replica: Node, sentinel: Node) -> None:
+        self.master, self.replica, self.sentinel = master, replica, sentinel
+        silent = free_port()
+        self.url = f"redis+sentinel://127.0.0.1:{silent},127.0.0.1:{sentinel.port}/mymaster"
+
+    async def promoted(self) -> bool:
+        """Whether the replica is the master by the word of the sentinel."""
+        name = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+        return int((await self.sentinel.ask(*name))[1]) == self.replica.port
 
 
 @pytest.fixture
 async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
-    """A master and its replica, watched by a sentinel, where everybody has to log in."""
     program = find_server()
-    lines = (
-        *QUICK,
-        f"requirepass {ADMIN}",
-        f"masterauth {ADMIN}",
-        f"user worker on >worker-password {RIGHTS}",
-    )
+    login = (f"requirepass {ADMIN}", f"masterauth {ADMIN}")
+    lines = (*QUICK, *login, f"user worker on >worker-password {RIGHTS}")
     async with nodes(tmp_path, password=ADMIN) as running:
         master = await running.start(program, *lines)
         replica = await running.start(program, *lines, f"replicaof 127.0.0.1 {master.port}")
@@ -60,35 +68,79 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
         yield Watched(master, replica, sentinel)
 
 
-async def promoted(watched: Watched) -> None:
-    async def named() -> bool:
-        named = await watched.sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
-        return int(named[1]) == watched.replica.port
-
-    await until(named)
-
-
-async def test_the_master_is_killed(
+@pytest.fixture
+async def run(
     watched: Watched, tmp_path: Path, simulator: Simulator, simulator_url: str
-) -> None:
+) -> AsyncIterator[Campaign]:
     path = tmp_path / "dispatcher.toml"
-    store_table = f'[store]\nurl = "{watched.url}"\n{LOGIN}{WATCH}'
-    path.write_text(f"{store_table}{twilio(simulator_url, rate='300/s')}")
+    keys = "".join(f'{key} = "{value}"\n' for key, value in LOGIN.items())
+    table = twilio(simulator_url, rate="300/s")
+    path.write_text(f'[store]\nurl = "{watched.url}"\n{keys}{table}')
     config = load(path, {})
     async with open_store(config.store) as store:
-        run = Campaign(config, store, simulator)
-        batch = await run.submit(numbers(600))
+        yield Campaign(config, store, simulator)
 
-        async def under_way() -> bool:
-            return simulator.counts.accepted >= 200
 
-        async with run.work():
-            await until(under_way)
-            await until(lambda: in_sync(watched.master, [watched.replica]))
-            await watched.master.end()
-            with pytest.raises(StoreUnavailable):
-                await run.counts(batch)
-            await promoted(watched)
-            assert await run.finished(batch) == {"sent": 600}
-        assert run.arrived().keys() == run.ids(batch, 600)
-        assert await run.is_empty()
+@asynccontextmanager
+async def in_mid_campaign(run: Campaign) -> AsyncIterator[str]:
+    """A worker that has sent a third of a batch, and then goes on to its end."""
+    batch = await run.submit(numbers(450))
+
+    async def under_way() -> bool:
+        return run.simulator.counts.accepted >= 150
+
+    async with run.work():
+        await until(under_way)
+        yield batch
+        assert await run.finished(batch) == {"sent": 450}
+    assert run.arrived().keys() == run.ids(batch, 450)
+    assert await run.is_empty()
+
+
+async def test_the_master_is_killed(watched: Watched, run: Campaign) -> None:
+    async with in_mid_campaign(run):
+        await until(lambda: in_sync(watched.master, [watched.replica]))
+        await watched.master.end()
+        await until(watched.promoted)
+        await until(lambda: listened_to(watched.replica))
+
+
+async def test_the_master_becomes_a_replica(watched: Watched, run: Campaign) -> None:
+    async with in_mid_campaign(run):
+        await watched.sentinel.ask("SENTINEL", "FAILOVER", "mymaster")
+        await until(watched.promoted)
+        await until(lambda: in_sync(watched.replica, [watched.master]))
+        await until(lambda: listened_to(watched.replica))
+        await watched.master.ask("CONFIG", "RESETSTAT")
+    used = await watched.master.ask("INFO", "commandstats")
+    assert not {"cmdstat_evalsha", "cmdstat_hgetall"} & used.keys()
+
+
+class Stale(Directory):
+    """Names a server, whatever it is by now."""
+
+    def __init__(self, named: Where) -> None:
+        super().__init__((), (), connection=aioredis.Connection, options={})
+        self._named = named
+
+    async def discover_master(self, _service: str) -> Where:
+        return self._named
+
+
+async def test_a_server_that_is_no_master_gets_no_command(watched: Watched) -> None:
+    directory = Stale(("127.0.0.1", watched.replica.port))
+    pool = master_pool(directory, tls=False, options={"password": ADMIN})
+    async with aioredis.Redis.from_pool(pool) as client:
+        with pytest.raises(NoConnection, match="is no longer the master"):
+            await client.get("d:control:{main}")
+    used = await watched.replica.ask("INFO", "commandstats")
+    assert "cmdstat_role" in used
+    assert "cmdstat_get" not in used
+
+
+@pytest.mark.parametrize("key", ["password", "sentinel_password"])
+async def test_a_wrong_login_is_said_at_once(watched: Watched, key: str) -> None:
+    url = f"redis+sentinel://127.0.0.1:{watched.sentinel.port}/mymaster"
+    async with connect(url, {**LOGIN, key: "wrong"}) as client:
+        with pytest.raises(ConfigError, match=r"refuses the login: .*password"):
+            await answering(client.ping)

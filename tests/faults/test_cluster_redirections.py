@@ -1,0 +1,64 @@
+"""A cell has moved to another node of its cluster: every kind of call finds it there."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+from dispatcher.settings import StoreConfig
+from dispatcher.store.bell import Bell
+from dispatcher.store.control import Control
+from dispatcher.store.embedded import find_server
+from dispatcher.store.gathering import GatheringClient
+from dispatcher.store.opening import Store, open_store
+from dispatcher.store.submissions import Fixed, Submissions
+from tests.faults.nodes import Cluster, cluster
+from tests.store.cell import LANE, OWN, Cell
+
+FIRST_CALLS = {
+    "script": lambda store: store.queue.heartbeat("w1"),
+    "read": lambda store: store.inspector.workers(),
+    "several reads": lambda store: store.inspector.lanes([LANE, "p/sms/b"]),
+    "walk": lambda store: store.inspector.batches(),
+    "clock": lambda store: store.inspector.now_us(),
+}
+"""What a client whose cell has moved may be asked first."""
+
+
+async def opened(stack: AsyncExitStack, built: Cluster) -> Store:
+    return await stack.enter_async_context(open_store(StoreConfig(url=built.url)))
+
+
+async def test_every_kind_of_call_follows(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        built = await stack.enter_async_context(cluster(tmp_path, find_server(), masters=2))
+        target, source = built.masters
+        assert await built.owner(target) is source
+        stores = {name: await opened(stack, built) for name in (*FIRST_CALLS, "gathered", "other")}
+        cell = Cell(stores["other"])
+        await cell.limit(OWN)
+        await cell.worker("w1")
+        await cell.enqueue(3)
+        before = {name: await call(stores[name]) for name, call in FIRST_CALLS.items()}
+        announcing = Control(target.client, cell.keys)  # a node tells all of them
+        heard = await stack.enter_async_context(aclosing(announcing.announcements()))
+        assert await anext(heard) is None
+        await cell.limit(OWN, rate=10)
+        assert await anext(heard) == (OWN, "")
+        rung = asyncio.create_task(Bell(stores["read"].blocking, cell.keys, ["q"]).rung())
+        submissions = Submissions(GatheringClient(stores["gathered"].client), cell.keys)
+        calls = [Fixed(f"B{number}", number, b"") for number in range(5)]
+        await asyncio.gather(*(submissions.fix("t", c.batch, "a", c) for c in calls))
+        await built.move(source, target, pause=0)
+
+        found = {name: await call(stores[name]) for name, call in FIRST_CALLS.items()}
+        assert found["read"] == before["read"] == 1
+        assert found["several reads"] == before["several reads"]
+        assert found["several reads"][0].waiting == 3
+        assert found["walk"] == before["walk"] != []
+        assert found["clock"] > before["clock"]
+        again = [submissions.fix("t", c.batch, "a", Fixed("", 0, b"")) for c in calls]
+        assert await asyncio.gather(*again) == calls
+        await target.ask("RPUSH", cell.keys.name("bell", "q"), "1")
+        assert await rung == "q"
