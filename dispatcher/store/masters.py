@@ -10,8 +10,11 @@ the next one goes there.
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis import exceptions
@@ -23,6 +26,8 @@ from dispatcher.address import Node
 
 FAILURES = (exceptions.RedisError, OSError, TimeoutError)
 """All that a client raises for a command that may not have been carried out."""
+ASK_SECONDS = 1.0
+"""How often the sentinels are asked again, while commands are sent."""
 LOGIN_REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 
 
@@ -170,6 +175,33 @@ class TLSSlotConnection(SlotConnection, SSLConnection):
     """The same over TLS."""
 
 
+class MasterPool(SentinelConnectionPool):
+    """Connections to the master that the sentinels name. One that another has replaced takes
+    commands for some ten seconds more, and loses what they wrote: so the sentinels are asked
+    again and again while the pool is used."""
+
+    def __init__(self, directory: Directory, **options: Any) -> None:
+        super().__init__("", directory, **options)  # type: ignore[no-untyped-call]
+        self._asked_at = time.monotonic()
+        self._asking: asyncio.Task[None] | None = None
+
+    async def get_connection(self, *_words: Any, **_options: Any) -> Any:
+        """A connection to the master as far as it is known."""
+        now = time.monotonic()
+        if now - self._asked_at >= ASK_SECONDS:
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._look())
+        return await super().get_connection()  # type: ignore[no-untyped-call]
+
+    async def _look(self) -> None:
+        """Leave a master that is none any more; sentinels that do not answer change nothing."""
+        before = self.master_address
+        with suppress(*FAILURES):
+            master = await self.get_master_address()  # type: ignore[no-untyped-call]
+            for connection in self._in_use_connections if master != before else ():
+                connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
+
+
 def master_pool(
     directory: Directory, tls: bool, options: Mapping[str, Any]
 ) -> SentinelConnectionPool:
@@ -177,7 +209,7 @@ def master_pool(
     kind: type[Connection]
     if isinstance(directory, Cluster):
         kind = TLSSlotConnection if tls else SlotConnection
-    else:
-        kind = TLSMasterConnection if tls else MasterConnection
-    pool = SentinelConnectionPool("", directory, connection_class=kind, **options)  # type: ignore[no-untyped-call]
-    return pool
+        pool = SentinelConnectionPool("", directory, connection_class=kind, **options)  # type: ignore[no-untyped-call]
+        return pool
+    kind = TLSMasterConnection if tls else MasterConnection
+    return MasterPool(directory, connection_class=kind, **options)

@@ -115,23 +115,21 @@ async def nodes(directory: Path, **login: Any) -> AsyncIterator[Nodes]:
 
 
 class Cluster:
-    """Masters that share the slots, and replicas of the one that serves the cell."""
+    """Masters that share the slots, replicas of the one that serves the cell, and spares that
+    serve nothing."""
 
     def __init__(self, running: Nodes, program: str, lines: Sequence[str]) -> None:
         self._running, self._program, self._lines = running, program, lines
         self.masters: list[Node] = []
         self.replicas: list[Node] = []
+        self.spares: list[Node] = []
 
     @property
     def url(self) -> str:
-        nodes = ",".join(f"127.0.0.1:{node.port}" for node in self.all)
+        nodes = ",".join(f"127.0.0.1:{node.port}" for node in (*self.masters, *self.replicas))
         return f"redis+cluster://{nodes}"
 
-    @property
-    def all(self) -> list[Node]:
-        return [*self.masters, *self.replicas]
-
-    async def build(self, masters: int, replicas: int) -> None:
+    async def build(self, masters: int, replicas: int, spares: int) -> None:
         """Start the nodes, divide the slots and wait until all of them are served."""
         self.masters = [await self.start() for _ in range(masters)]
         share = -(-SLOTS // masters)
@@ -140,7 +138,8 @@ class Cluster:
             await node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
             await node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         self.replicas = [await self.start() for _ in range(replicas)]
-        await self.join(*self.all[1:])
+        self.spares = [await self.start() for _ in range(spares)]
+        await self.join()
         owner = self.masters[MAIN // share]
         for node in self.replicas:
             await node.ask("CLUSTER", "REPLICATE", await id_of(owner))
@@ -159,11 +158,10 @@ class Cluster:
             *self._lines,
         )
 
-    async def join(self, *new: Node) -> None:
-        """Have every node know these, and these every node, and all of them be ready."""
-        first = self.masters[0]
-        everybody = {*self.all, *new}
-        for node in new:
+    async def join(self) -> None:
+        """Have every node know every other, and wait until all of them are ready."""
+        first, *others = everybody = [*self.masters, *self.replicas, *self.spares]
+        for node in others:
             bus = (await node.ask("CONFIG", "GET", "cluster-port"))[b"cluster-port"]
             await first.ask("CLUSTER", "MEET", "127.0.0.1", node.port, int(bus))
 
@@ -223,10 +221,10 @@ async def id_of(node: Node) -> str:
 
 @asynccontextmanager
 async def cluster(
-    directory: Path, program: str, *lines: str, masters: int = 3, replicas: int = 0
+    directory: Path, program: str, *lines: str, masters: int = 3, replicas: int = 0, spares: int = 0
 ) -> AsyncIterator[Cluster]:
     """A cluster that serves all slots; `lines` are for the configuration of every node."""
     async with nodes(directory) as running:
         built = Cluster(running, program, lines)
-        await built.build(masters, replicas)
+        await built.build(masters, replicas, spares)
         yield built

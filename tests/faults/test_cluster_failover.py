@@ -55,17 +55,17 @@ async def test_the_node_of_the_cell_is_killed(
         campaign_on(built, tmp_path, simulator, simulator_url) as run,
     ):
         (replica,) = built.replicas
-        batch = await run.submit(numbers(600))
+        batch = await run.submit(numbers(450))
         async with run.work():
-            await accepted(run, 200)
+            await accepted(run, 100)
             owner = await built.owner(replica)
             assert owner in built.masters
             await until(lambda: in_sync(owner, [replica]))
             await owner.end()
             await served_by(built, replica)
             await until(lambda: listened_to(replica))
-            assert await run.finished(batch) == {"sent": 600}
-        assert run.arrived().keys() == run.ids(batch, 600)
+            assert await run.finished(batch) == {"sent": 450}
+        assert run.arrived().keys() == run.ids(batch, 450)
         assert await run.is_empty()
 
 
@@ -73,13 +73,11 @@ async def test_the_cell_moves_to_a_new_node(
     tmp_path: Path, simulator: Simulator, simulator_url: str
 ) -> None:
     async with (
-        cluster(tmp_path, find_server(), masters=1) as built,
+        cluster(tmp_path, find_server(), masters=1, spares=1) as built,
         campaign_on(built, tmp_path, simulator, simulator_url) as run,
     ):
-        batch = await run.submit(numbers(600))
-        (source,) = built.masters
-        target = await built.start()
-        await built.join(target)
+        batch = await run.submit(numbers(450))
+        (source,), (target,) = built.masters, built.spares
         async with run.work():
             await accepted(run, 100)
             moving = asyncio.create_task(built.move(source, target, pause=0.5))
@@ -94,8 +92,8 @@ async def test_the_cell_moves_to_a_new_node(
             await moving
             await served_by(built, target)
             assert not (await others.enqueue(run.store.queue, part)).repeated
-            assert await run.finished(batch) == {"sent": 600}
+            assert await run.finished(batch) == {"sent": 450}
             assert await run.finished(others.envelope.batch) == {"sent": part.first + 1}
-        run.assert_each_arrived_once((batch, 600), (others.envelope.batch, part.first + 1))
+        run.assert_each_arrived_once((batch, 450), (others.envelope.batch, part.first + 1))
         assert await run.is_empty()
         assert await source.ask("DBSIZE") == 0
