@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from redis.exceptions import RedisError
 
 from tests.campaign import until
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "store.md"
 SLOTS = 16384
 MAIN = key_slot(b"{main}")
 """The slot of the cell `main`."""
@@ -25,6 +27,14 @@ QUICK = ('save ""', "repl-diskless-sync-delay 0")
 
 Login = Mapping[str, Any]
 """Options of the client of a test."""
+
+
+def rights() -> str:
+    """What a user of the store needs, as docs/store.md says."""
+    (line,) = re.findall(
+        r"^user dispatcher on >PASSWORD (~.*)$", DOCUMENT.read_text(), re.MULTILINE
+    )
+    return str(line)
 
 
 class Node:

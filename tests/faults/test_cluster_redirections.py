@@ -13,7 +13,8 @@ from dispatcher.store.embedded import find_server
 from dispatcher.store.gathering import GatheringClient
 from dispatcher.store.opening import Store, open_store
 from dispatcher.store.submissions import Fixed, Submissions
-from tests.faults.nodes import Cluster, cluster
+from dispatcher.toml import Secret
+from tests.faults.nodes import Cluster, cluster, rights
 from tests.store.cell import LANE, OWN, Cell
 
 FIRST_CALLS = {
@@ -27,12 +28,16 @@ FIRST_CALLS = {
 
 
 async def opened(stack: AsyncExitStack, built: Cluster) -> Store:
-    return await stack.enter_async_context(open_store(StoreConfig(url=built.url)))
+    config = StoreConfig(
+        url=built.url, username=Secret("worker"), password=Secret("worker-password")
+    )
+    return await stack.enter_async_context(open_store(config))
 
 
 async def test_every_kind_of_call_follows(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        built = await stack.enter_async_context(cluster(tmp_path, find_server(), masters=2))
+        user = f"user worker on >worker-password {rights()}"
+        built = await stack.enter_async_context(cluster(tmp_path, find_server(), user, masters=2))
         target, source = built.masters
         assert await built.owner(target) is source
         stores = {name: await opened(stack, built) for name in (*FIRST_CALLS, "gathered", "other")}

@@ -19,14 +19,9 @@ from dispatcher.store.embedded import find_server
 from dispatcher.store.masters import Directory, master_pool
 from dispatcher.store.opening import open_store
 from tests.campaign import Campaign, numbers, twilio, until
-from tests.faults.nodes import QUICK, Node, free_port, in_sync, listened_to, nodes
+from tests.faults.nodes import QUICK, Node, free_port, in_sync, listened_to, nodes, rights
 
 ADMIN = "admin-password"
-RIGHTS = (
-    "~d:* &d:* +@hash +@sortedset +@set +@list +@stream +@string +@keyspace +@scripting +@pubsub "
-    "+@connection -@dangerous +time +role"
-)
-"""What docs/store.md says that a worker needs."""
 LOGIN = {
     "username": "worker",
     "password": "worker-password",
@@ -53,7 +48,7 @@ class Watched:
 async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     program = find_server()
     login = (f"requirepass {ADMIN}", f"masterauth {ADMIN}")
-    lines = (*QUICK, *login, f"user worker on >worker-password {RIGHTS}")
+    lines = (*QUICK, *login, f"user worker on >worker-password {rights()}")
     async with nodes(tmp_path, password=ADMIN) as running:
         master = await running.start(program, *lines)
         replica = await running.start(program, *lines, f"replicaof 127.0.0.1 {master.port}")
