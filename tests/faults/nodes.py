@@ -12,9 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis.asyncio as aioredis
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from tests.campaign import until
 
@@ -202,6 +203,19 @@ class Cluster:
             await _migrate(source, target, keys)
         for node in (target, source, *self.masters):
             await node.ask("CLUSTER", "SETSLOT", MAIN, "NODE", await id_of(target))
+
+    async def move_at_once(self, source: Node, target: Node) -> None:
+        """Move the slot of the cell in one step, which not all servers can."""
+        try:
+            slot = ("SLOTSRANGE", MAIN, MAIN, "NODE", await id_of(target))
+            await source.ask("CLUSTER", "MIGRATESLOTS", *slot)
+        except ResponseError:
+            pytest.skip("needs a server that moves slots in one step (Valkey 9.0)")
+
+        async def moved() -> bool:
+            return await self.owner(source) is target
+
+        await until(moved)
 
 
 async def _migrate(source: Node, target: Node, keys: Sequence[bytes]) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
+import pytest
+
 from dispatcher.settings import StoreConfig
 from dispatcher.store.bell import Bell
 from dispatcher.store.control import Control
@@ -34,7 +36,8 @@ async def opened(stack: AsyncExitStack, built: Cluster) -> Store:
     return await stack.enter_async_context(open_store(config))
 
 
-async def test_every_kind_of_call_follows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["key by key", "at once"])
+async def test_every_kind_of_call_follows(tmp_path: Path, way: str) -> None:
     async with AsyncExitStack() as stack:
         user = f"user worker on >worker-password {rights()}"
         built = await stack.enter_async_context(cluster(tmp_path, find_server(), user, masters=2))
@@ -55,7 +58,10 @@ async def test_every_kind_of_call_follows(tmp_path: Path) -> None:
         submissions = Submissions(GatheringClient(stores["gathered"].client), cell.keys)
         calls = [Fixed(f"B{number}", number, b"") for number in range(5)]
         await asyncio.gather(*(submissions.fix("t", c.batch, "a", c) for c in calls))
-        await built.move(source, target, pause=0)
+        if way == "at once":
+            await built.move_at_once(source, target)
+        else:
+            await built.move(source, target, pause=0)
 
         found = {name: await call(stores[name]) for name, call in FIRST_CALLS.items()}
         assert found["read"] == before["read"] == 1
