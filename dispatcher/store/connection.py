@@ -21,6 +21,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from dispatcher.address import CLUSTER, PLAIN, Address, parse_address
 from dispatcher.errors import ConfigError, StoreUnavailable
+from dispatcher.store.cells_client import CellsClient
 from dispatcher.store.masters import (
     FAILURES,
     LOGIN_REFUSED,
@@ -53,8 +54,8 @@ def connect(
 ) -> aioredis.Redis:
     """A client for the store at `url`, which connects at its first command.
 
-    `tag` is the hash tag of the keys it is for: in a cluster it is connected to the node that
-    serves them. `blocking` makes one for blocking reads. Raises ConfigError for a bad url.
+    In a cluster it is for all cells; `tag` is the hash tag of the one that commands without a key
+    are for. `blocking` makes one for blocking reads. Raises ConfigError for a bad url.
     """
     if url.startswith("unix://"):
         return aioredis.Redis.from_url(url, **_rules(blocking), **_login(options))
@@ -66,7 +67,11 @@ def connect(
             return aioredis.Redis.from_url(url, socket_keepalive=True, **given)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"[store] {error}") from None
-    return aioredis.Redis.from_pool(_pool(address, options, tag, blocking))
+
+    def client_of(tag: str) -> aioredis.Redis:
+        return aioredis.Redis.from_pool(_pool(address, options, tag, blocking))
+
+    return CellsClient(tag, client_of) if address.kind == CLUSTER else client_of(tag)
 
 
 def _rules(blocking: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import redis.asyncio as aioredis
 
 from dispatcher.messages import CLASSES, Record, Status, decode_record, decode_sheet
+from dispatcher.store.cells_client import at_cell
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
 from dispatcher.store.limit_views import LimitView, limit_view
@@ -69,7 +70,7 @@ class Inspector:
     """Read-only. All methods raise StoreUnavailable."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
-        self._client = client
+        self._client = at_cell(client, keys.tag)
         self._keys = keys
         self._clock = Script(client, keys, "clock")
 

@@ -113,9 +113,10 @@ class Cluster(Directory):
         moved, self._moved = self._moved, None
         return moved or await super().discover_master(service)
 
-    def moved(self, host: str, port: int) -> None:
-        """The slot was seen to be served there."""
-        self._moved = (host, port)
+    def moved(self, slot: int, node: Node) -> None:
+        """A node has said that a slot is served by another one."""
+        if slot == self._slot:
+            self._moved = node
 
     def _asked(self) -> list[Node]:
         return list({*self._nodes, *self._named})
@@ -159,7 +160,7 @@ class SlotConnection(SentinelManagedConnection):
             return await super().read_response(*arguments, **options)
         except exceptions.MovedError as error:
             directory = self.connection_pool.sentinel_manager
-            directory.moved(error.host.strip("?") or self.host, error.port)
+            directory.moved(error.slot_id, (error.host.strip("?") or self.host, error.port))
             self.mark_for_reconnect()  # type: ignore[no-untyped-call]
             raise
         except exceptions.ClusterDownError:

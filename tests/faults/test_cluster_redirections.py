@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.limits import Limit
 from dispatcher.settings import StoreConfig
 from dispatcher.store.bell import Bell
 from dispatcher.store.control import Control
 from dispatcher.store.embedded import find_server
-from dispatcher.store.gathering import GatheringClient
+from dispatcher.store.gathering import gather
+from dispatcher.store.inspector import Inspector
+from dispatcher.store.keys import Keys
 from dispatcher.store.opening import Store, open_store
+from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Fixed, Submissions
 from dispatcher.toml import Secret
 from tests.faults.nodes import Cluster, cluster, rights
@@ -55,7 +59,7 @@ async def test_every_kind_of_call_follows(tmp_path: Path, way: str) -> None:
         await cell.limit(OWN, rate=10)
         assert await anext(heard) == (OWN, "")
         rung = asyncio.create_task(Bell(stores["read"].blocking, cell.keys, ["q"]).rung())
-        submissions = Submissions(GatheringClient(stores["gathered"].client), cell.keys)
+        submissions = Submissions(gather(stores["gathered"].client), cell.keys)
         calls = [Fixed(f"B{number}", number, b"") for number in range(5)]
         await asyncio.gather(*(submissions.fix("t", c.batch, "a", c) for c in calls))
         if way == "at once":
@@ -73,3 +77,27 @@ async def test_every_kind_of_call_follows(tmp_path: Path, way: str) -> None:
         assert await asyncio.gather(*again) == calls
         await target.ask("RPUSH", cell.keys.name("bell", "q"), "1")
         assert await rung == "q"
+
+
+async def test_every_cell_is_reached_where_it_is(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        user = f"user worker on >worker-password {rights()}"
+        built = await stack.enter_async_context(cluster(tmp_path, find_server(), user, masters=2))
+        store = await opened(stack, built)
+        here, there = store.keys, Keys(store.keys.prefix, "eu")
+        sizes = [await node.ask("DBSIZE") for node in built.masters]
+        assert sizes == [0, 0]
+        gathered = gather(store.client)
+        for keys in (here, there):
+            await Queue(store.client, keys).write_limits([Limit(OWN, 1000.0)])
+            await Queue(gathered, keys).heartbeat(keys.cell, first=True)
+        calls = [Submissions(gathered, keys).owner("B") for keys in (here, there)]
+        assert await asyncio.gather(*calls) == [None, None]
+        for keys in (here, there):
+            inspector = Inspector(store.client, keys)
+            assert await inspector.workers() == 1
+            assert (await inspector.limits([OWN])).keys() == {OWN}
+            bell = Bell(store.blocking, keys, ["p"])
+            await store.client.rpush(keys.name("bell", "p"), "1")
+            assert await bell.rung() == "p"
+        assert all([await node.ask("DBSIZE") for node in built.masters])
