@@ -152,12 +152,19 @@ class Sender:
 
     def unclear(self, entry: HeldEntry, row: Row, error: OutcomeUnknown) -> None:
         """A message that another worker may have sent."""
-        self._apply(entry, row, error, row.age_ms)
+        self._apply(entry, row, error, row.age_ms, entry.claimed.reclaims)
 
     def _miss_turn(self, entry: HeldEntry, row: Row, now_us: int) -> None:
         """Too late for the turn its recipient was given: it asks for another one."""
-        code, attempts, age_ms = RECIPIENT_LIMIT, row.attempts, row.age_ms
-        entry.put_back(row, now_us, due_us=now_us, code=code, attempts=attempts, age_ms=age_ms)
+        entry.put_back(
+            row,
+            now_us,
+            due_us=now_us,
+            code=RECIPIENT_LIMIT,
+            attempts=row.attempts,
+            age_ms=row.age_ms,
+            reclaims=entry.claimed.reclaims,
+        )
         self._settler.note(entry)
 
     def _permit(self, entry: HeldEntry, row: Row) -> bool:
@@ -298,7 +305,9 @@ class Sender:
             self.hold(DOWN_SECONDS)
         self._settler.answered(self.name, failed=failed, down=down)
 
-    def _apply(self, entry: HeldEntry, row: Row, error: SendError, age_ms: int) -> None:
+    def _apply(
+        self, entry: HeldEntry, row: Row, error: SendError, age_ms: int, reclaims: int = 0
+    ) -> None:
         now_us = self._clock.now_us()
         others = self._others(entry)
         standing = Standing(
@@ -332,6 +341,7 @@ class Sender:
                 attempts=decision.attempts,
                 age_ms=age_ms + (wait_us // 1000 if decision.kind == "retry" else 0),
                 lane=lane,
+                reclaims=reclaims,
             )
         self._settler.note(entry)
 

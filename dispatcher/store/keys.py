@@ -27,11 +27,12 @@ limits     set     -                       names of all limits ever written
 breaker    hash    <provider>              state, fails, until (us), cooldown (us)
 scheduled  zset    -                       item number -> due time (us)
 items      hash    -                       item number -> packed {lane, class, n, c, batch,
-                                           expires, body, a}
+                                           expires, body, a, r}
 counter    string  -                       last item number
 held       hash    <worker>                <queue>|<entry id> -> how many of its first rows may
                                            have been sent; #seq -> number of the last settle,
-                                           and which of its entries were not the worker's
+                                           and which of its entries were not the worker's;
+                                           #trial -> the entry it tries that others died with
 workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),

@@ -91,7 +91,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class Move(msgspec.Struct, frozen=True):
     """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time.
-    `ambiguous` as in ClaimedEntry, for an entry put back as it came."""
+    `ambiguous` as in ClaimedEntry, for an entry put back as it came; `reclaims` of those that no
+    provider has answered since."""
 
     due_us: int
     lane: str
@@ -101,6 +102,7 @@ class Move(msgspec.Struct, frozen=True):
     expires_us: int
     body: bytes
     ambiguous: int | None = None
+    reclaims: int = 0
 
 
 class Sheet(NamedTuple):
@@ -301,6 +303,7 @@ def _settlement(item: Settlement) -> tuple[Any, ...]:
             m.cost,
             float(m.expires_us),
             -1 if m.ambiguous is None else m.ambiguous,
+            m.reclaims,
         )
         for m in item.moves
     ]
