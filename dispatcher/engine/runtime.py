@@ -12,9 +12,11 @@ from collections.abc import Iterable
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
+from dispatcher.engine.heart import Heart
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
-from dispatcher.engine.maintenance import Changes, Heart, listen, sweep, watch_loop
+from dispatcher.engine.janitor import Janitor
+from dispatcher.engine.maintenance import Changes, listen, watch_loop
 from dispatcher.engine.pump import Pump
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
@@ -28,6 +30,7 @@ from dispatcher.store.control import Control
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import NewLane, Queue, WorkerLost
 from dispatcher.store.screening import Screening
+from dispatcher.store.tidying import Tidying
 from dispatcher.transport import create as create_transport
 
 log = logging.getLogger(__name__)
@@ -146,6 +149,8 @@ class _Life:
                 await transport.close()
             return
         bell = Bell(self._store.blocking, self._store.keys, self._pumps)
+        tidying = Tidying(self._store.client, self._store.keys)
+        janitor = Janitor(tidying, self._queue, self.name, self._config.retention)
         roles = [
             asyncio.create_task(role, name=name)
             for name, role in (
@@ -154,7 +159,7 @@ class _Life:
                 ("bell", listen(bell, self._pumps)),
                 ("control", self._changes.run()),
                 ("loop", watch_loop()),
-                ("sweep", sweep(self._queue, self._config.retention.dead)),
+                ("janitor", janitor.run()),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )
         ]

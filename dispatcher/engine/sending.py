@@ -54,7 +54,8 @@ class Sender:
 
     `freed` is called when a request has ended, `untake` with messages that need another slot,
     `hold` (seconds) when nothing may be sent for a while, `pause` (limits or a lane, named as in
-    announcements; seconds) when this concerns some lanes only.
+    announcements; seconds) when this concerns some lanes only. `may_send` says whether the
+    messages are still this worker's to send.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Sender:
         self.hold: Callable[[float], None] = lambda _: None
         self.pause: Callable[[str, float], None] = lambda what, seconds: None
         self.untake: Callable[[Send], None] = lambda _: None
+        self.may_send: Callable[[], bool] = lambda: True
         self._missed = 0
         self._patient = False
         self._provider = provider
@@ -128,7 +130,11 @@ class Sender:
 
     def send(self, sends: Sequence[Send], write_by: float | None = None) -> None:
         """Put messages that share an envelope on the wire, in one request; not after `write_by`
-        (local clock)."""
+        (local clock) nor after the lease."""
+        if not self.may_send():
+            for send in sends:
+                self.untake(send)
+            return
         first = sends[0]
         rows = first.rows if len(sends) == 1 else [row for send in sends for row in send.rows]
         try:
@@ -140,6 +146,7 @@ class Sender:
         self.inflight += 1
         self.messages += len(rows)
         self._quiet.clear()
+        request.may_write = self.may_send
         if self._missed < MISSED_MOST or self._patient:
             request.write_by = write_by
         else:  # where connections always take longer than a slot lasts, one goes out nevertheless

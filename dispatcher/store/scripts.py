@@ -20,7 +20,11 @@ from dispatcher.store.keys import Keys
 Argument = bytes | str | int | float
 
 
-_PARTS = {"claim": ("lib", "pace", "shares")}
+_PARTS = {
+    "claim": ("lib", "pace", "shares"),
+    "mend": ("lib", "recount"),
+    "tidy": ("lib", "recount"),
+}
 """What is put in front of a script, where that is more than lib.lua."""
 
 
