@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
@@ -60,6 +61,17 @@ async def write_limits(
     found = (limits.define(name, now_us) for name in wanted)
     new = [NewLane(lane, limits.of(lane)) for lane in lanes]
     await store.queue.write_limits(filter(None, found), new)
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended. Once is not enough: up to Python 3.11 `wait_for`, in which
+    the store's client writes, loses a cancellation that comes as the write is done."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=0.5)
+        await asyncio.gather(*done, return_exceptions=True)
 
 
 class Worker:
@@ -172,9 +184,7 @@ class _Life:
                     role.result()
             await self._drain(roles)
         finally:
-            for task in (*roles, stopped):
-                task.cancel()
-            await asyncio.gather(*roles, stopped, return_exceptions=True)
+            await end_all((*roles, stopped))
             self._changes.close()
             for pump in self._pumps.values():
                 pump.abandon()
