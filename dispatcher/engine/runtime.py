@@ -64,7 +64,7 @@ async def write_limits(
 
 
 async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended. Once is not enough: up to Python 3.11 `wait_for`, in which
+    """Cancel tasks until they have ended. Once is not enough: in Python 3.11 `wait_for`, in which
     the store's client writes, loses a cancellation that comes as the write is done."""
     left = set(tasks)
     while left:

@@ -48,15 +48,15 @@ async def test_resend_finds_the_one_message(
     toml = poisonous(simulator_url, "resend")
     config_file(toml)
     run = campaign(toml)
-    batch = await run.submit(numbers(40))
+    batch = await run.submit(numbers(24))
     counts, deaths = await work_through(run, commands, batch)
-    assert counts == {"sent": 39, "dead": 1}
+    assert counts == {"sent": 23, "dead": 1}
     assert len(deaths) == 4
     (letter,) = (await run.letters()).values()
     assert letter.code == "poison"
     assert "4 workers ended while they had it" in letter.detail
-    bad = numbers(40).index(POISON)
-    assert run.arrived().keys() == run.ids(batch, 40) - {f"{batch}-{bad}"}
+    bad = numbers(24).index(POISON)
+    assert run.arrived().keys() == run.ids(batch, 24) - {f"{batch}-{bad}"}
     assert (await run.records(batch))[bad][1].code == "poison"
     assert await run.is_empty()
 
@@ -67,11 +67,11 @@ async def test_hold_sends_nothing_again(
     toml = poisonous(simulator_url, "hold")
     config_file(toml)
     run = campaign(toml)
-    batch = await run.submit(numbers(40), class_="bulk")
+    batch = await run.submit(numbers(24), class_="bulk")
     counts, deaths = await work_through(run, commands, batch)
-    bad = f"{batch}-{numbers(40).index(POISON)}"
+    bad = f"{batch}-{numbers(24).index(POISON)}"
     assert len(deaths) == 1
-    assert sum(counts.values()) == 40
+    assert sum(counts.values()) == 24
     assert counts.keys() <= {"sent", "unknown"}
     letters = await run.letters()
     assert letters[bad].code == "worker_lost"
