@@ -25,13 +25,18 @@ else:
     monotonic = time.monotonic
 
 
+def _always() -> bool:
+    return True
+
+
 class HttpRequest(msgspec.Struct, gc=False):
     """One HTTP request. `url` is absolute; `timeout` (seconds) runs from the first byte written
     to the last byte of the answer.
 
     `write_by`, a time of `monotonic`, bounds the wait for a connection: a request that still waits
-    then ends as NOT_SENT with the reason "deadline". One that an idle connection takes inside
-    `send` need not be looked at again: the caller has just done so.
+    then ends as NOT_SENT with the reason "deadline", and so does one that `may_write` refuses when
+    a connection would take it. One that an idle connection takes inside `send` need not be looked
+    at again: the caller has just done so.
     """
 
     method: str
@@ -40,6 +45,7 @@ class HttpRequest(msgspec.Struct, gc=False):
     body: bytes
     timeout: float
     write_by: float | None = None
+    may_write: Callable[[], bool] = _always
 
 
 class HttpAnswer(msgspec.Struct, frozen=True, gc=False):

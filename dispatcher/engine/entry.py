@@ -148,8 +148,10 @@ class HeldEntry:
         age_ms: int,
         lane: str | None = None,
         detail: str | None = None,
+        reclaims: int = 0,
     ) -> None:
-        """The message is tried again later, here or in another lane."""
+        """The message is tried again later, here or in another lane. `reclaims` are those of this
+        entry, unless the provider has answered."""
         history = self._story(row, now_us, code)
         lane = lane or self.lane
         again = Row(row.index, row.to, row.values, row.ref, row.hop + 1, attempts, age_ms, history)
@@ -159,7 +161,7 @@ class HeldEntry:
         )  # fmt: skip
         value = encode_record(Status.SCHEDULED, again.hop, record)
         self.outcomes.append(Outcome(row.index, again.hop, Status.SCHEDULED, value))
-        self._move([again], due_us, lane)
+        self._move([again], due_us, lane, reclaims)
         self._count("retried" if attempts > row.attempts else "deferred")
         self.left -= 1
 
@@ -181,12 +183,20 @@ class HeldEntry:
             )  # fmt: skip
             value = encode_record(Status.QUEUED, row.hop, record)
             self.outcomes.append(Outcome(row.index, row.hop, Status.QUEUED, value))
-        self._move(again, 0, self.lane)
+        self._move(again, 0, self.lane, self.claimed.reclaims)
         self.rows = self.rows[:start]
         self.skip = frozenset(at for at in self.skip if at < start)
         self.budget = min(self.budget, start)
         self.left -= len(rows)
         return len(rows)
+
+    def halve(self, reclaims: int) -> None:
+        """Put both halves back as they came, each an entry of its own with so many `reclaims`."""
+        middle, unclear = (len(self.rows) + 1) // 2, self.claimed.ambiguous or 0
+        for rows, first in ((self.rows[:middle], 0), (self.rows[middle:], middle)):
+            ambiguous = min(max(0, unclear - first), len(rows))
+            self._move(rows, 0, self.lane, reclaims, ambiguous)
+        self.rows, self.left = (), 0
 
     def settlement(self) -> Settlement:
         """What has become known since the last call; the entry then starts to collect anew."""
@@ -221,11 +231,19 @@ class HeldEntry:
             start = ends
         return sheets
 
-    def _move(self, rows: Sequence[Row], due_us: int, lane: str) -> None:
+    def _move(
+        self,
+        rows: Sequence[Row],
+        due_us: int,
+        lane: str,
+        reclaims: int,
+        ambiguous: int | None = None,
+    ) -> None:
         body = encode_body(self.envelope, rows)
         expires = self.envelope.expires_us
+        cost = self.claimed.cost
         self.moves.append(
-            Move(due_us, lane, self.class_, len(rows), self.claimed.cost, expires, body)
+            Move(due_us, lane, self.class_, len(rows), cost, expires, body, ambiguous, reclaims)
         )
 
     def _letter(self, row: Row, status: Status, record: Record) -> bytes:

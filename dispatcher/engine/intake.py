@@ -1,5 +1,6 @@
 """Opens claimed entries: decode once, know what of an entry was settled before, and hold back
-messages whose recipients have had one just now."""
+messages whose recipients have had one just now. What workers die with is divided until one message
+is left."""
 
 from __future__ import annotations
 
@@ -13,9 +14,17 @@ from dispatcher.engine.entry import RECIPIENT_LIMIT, HeldEntry, requests
 from dispatcher.errors import InvalidMessage, OutcomeUnknown
 from dispatcher.exchange import Provider
 from dispatcher.limits import Limit
-from dispatcher.messages import Content, Envelope, Row, Status, UnknownFormat, decode_body
+from dispatcher.messages import (
+    Content,
+    Envelope,
+    Row,
+    Status,
+    UnknownFormat,
+    decode_body,
+    message_id,
+)
 from dispatcher.settings import Config
-from dispatcher.store.claims import ClaimedEntry
+from dispatcher.store.claims import POISON, SUSPECT, ClaimedEntry
 from dispatcher.store.inspector import Inspector
 from dispatcher.store.queue import Move
 from dispatcher.store.screening import Screening, Waiting
@@ -24,6 +33,10 @@ log = logging.getLogger(__name__)
 
 FORMAT_WAIT = 5.0
 """Seconds an entry of an unknown format waits for a worker that knows it."""
+SHUT_RECLAIMS = 8
+"""Reclaims from which an entry cannot even be opened, else it would have been halved."""
+SHUT_WAIT = 3600.0
+"""Seconds until another worker tries to open one."""
 SEND_SECONDS = 0.2
 """How long after its entry was opened a message with a slot goes out, at most."""
 SPREAD_SECONDS = 0.02
@@ -58,10 +71,14 @@ class Intake:
         """Make a claimed entry ready to send. Expired and cancelled entries, entries nobody here
         can read and messages that may have been sent come back with their outcome."""
         class_ = claimed.queue.rsplit(":", 2)[1]
+        if claimed.reclaims >= SHUT_RECLAIMS:
+            return self._shut(claimed, lane, class_)
         try:
             envelope, rows = decode_body(claimed.body)
         except UnknownFormat as error:
             return self._defer(claimed, lane, class_, error)
+        if claimed.reclaims >= POISON:
+            return await self._divide(claimed, lane, class_, envelope, rows)
         fault = None
         try:
             request = requests(self._config, self._provider, envelope, lane)
@@ -127,6 +144,7 @@ class Intake:
             code=RECIPIENT_LIMIT,
             attempts=row.attempts,
             age_ms=row.age_ms,
+            reclaims=entry.claimed.reclaims,
         )
 
     def _resolve_ambiguous(self, entry: HeldEntry) -> None:
@@ -152,7 +170,45 @@ class Intake:
     ) -> HeldEntry:
         """Put an unreadable entry aside whole, for a worker of the version that wrote it."""
         log.error("%s: %s; it waits for a worker that knows it", lane, error)
-        due_us = self._clock.now_us() + int(FORMAT_WAIT * 1e6)
+        return self._put_aside(claimed, lane, class_, FORMAT_WAIT, claimed.reclaims)
+
+    def _shut(self, claimed: ClaimedEntry, lane: str, class_: str) -> HeldEntry:
+        """Put an entry aside whole that ends every worker that opens it, and look at nothing of it.
+        Where that has passed by then, the next worker to try finds one reclaim less."""
+        log.error(
+            "%s: %d workers ended when they opened an entry of batch %s; it is tried again in %g s",
+            lane, claimed.reclaims, claimed.batch, SHUT_WAIT,
+        )  # fmt: skip
+        return self._put_aside(claimed, lane, class_, SHUT_WAIT, SHUT_RECLAIMS - 1)
+
+    async def _divide(
+        self,
+        claimed: ClaimedEntry,
+        lane: str,
+        class_: str,
+        envelope: Envelope,
+        rows: Sequence[Row],
+    ) -> HeldEntry:
+        """An entry that a worker died with though it held no other suspect: each half is one of its
+        own, a single message is dead. Nothing else is done with it: it might end this worker."""
+        entry = HeldEntry(
+            claimed, lane, class_, envelope, rows, _unprepared, budget=0, left=len(rows)
+        )
+        if len(rows) > 1:
+            log.warning("%s: halved an entry that %d workers died with", lane, claimed.reclaims)
+            entry.halve(SUSPECT)
+        else:
+            await self._recall(entry)
+            detail = f"{claimed.reclaims} workers ended while they had it; it may have been sent"
+            log.error("%s: %s is dead: %s", lane, message_id(claimed.batch, rows[0].index), detail)
+            self._end_all(entry, Status.DEAD, InvalidMessage("poison", detail))
+        return entry
+
+    def _put_aside(
+        self, claimed: ClaimedEntry, lane: str, class_: str, seconds: float, reclaims: int
+    ) -> HeldEntry:
+        """The whole entry, as it came, at a later time."""
+        due_us = self._clock.now_us() + int(seconds * 1e6)
         nothing = Envelope(claimed.batch, "", "", class_, "", 0, claimed.expires_us, Content())
         entry = HeldEntry(claimed, lane, class_, nothing, (), _unprepared, budget=0, left=0)
         entry.moves.append(
@@ -165,6 +221,7 @@ class Intake:
                 claimed.expires_us,
                 claimed.body,
                 claimed.ambiguous,
+                reclaims,
             )
         )
         return entry

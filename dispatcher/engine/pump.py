@@ -101,6 +101,7 @@ class Pump:
         sender.hold = self._hold
         sender.pause = self._pause
         sender.untake = self._untake
+        sender.may_send = may_send
 
     async def run(self) -> None:
         """Claim until cancelled; the store being away is a pause, not an end."""

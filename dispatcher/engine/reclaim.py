@@ -67,7 +67,7 @@ async def put_back(store: Store, member: str) -> int:
         if not beats:
             break
         for name, beat in beats.items():
-            moved += await store.queue.reclaim_dead(name, beat, 0)
+            moved += await store.queue.reclaim_dead(name, beat, 0) or 0
     metrics.RECLAIMED.inc(moved)
     return moved
 

@@ -9,12 +9,15 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
+from dispatcher.engine.heart import Heart
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
-from dispatcher.engine.maintenance import Changes, Heart, listen, sweep, watch_loop
+from dispatcher.engine.janitor import Janitor
+from dispatcher.engine.maintenance import Changes, listen, watch_loop
 from dispatcher.engine.pump import Pump
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
@@ -28,6 +31,7 @@ from dispatcher.store.control import Control
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import NewLane, Queue, WorkerLost
 from dispatcher.store.screening import Screening
+from dispatcher.store.tidying import Tidying
 from dispatcher.transport import create as create_transport
 
 log = logging.getLogger(__name__)
@@ -57,6 +61,17 @@ async def write_limits(
     found = (limits.define(name, now_us) for name in wanted)
     new = [NewLane(lane, limits.of(lane)) for lane in lanes]
     await store.queue.write_limits(filter(None, found), new)
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended. Once is not enough: in Python 3.11 `wait_for`, in which
+    the store's client writes, loses a cancellation that comes as the write is done."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=0.5)
+        await asyncio.gather(*done, return_exceptions=True)
 
 
 class Worker:
@@ -146,6 +161,8 @@ class _Life:
                 await transport.close()
             return
         bell = Bell(self._store.blocking, self._store.keys, self._pumps)
+        tidying = Tidying(self._store.client, self._store.keys)
+        janitor = Janitor(tidying, self._queue, self.name, self._config.retention)
         roles = [
             asyncio.create_task(role, name=name)
             for name, role in (
@@ -154,7 +171,7 @@ class _Life:
                 ("bell", listen(bell, self._pumps)),
                 ("control", self._changes.run()),
                 ("loop", watch_loop()),
-                ("sweep", sweep(self._queue, self._config.retention.dead)),
+                ("janitor", janitor.run()),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )
         ]
@@ -167,9 +184,7 @@ class _Life:
                     role.result()
             await self._drain(roles)
         finally:
-            for task in (*roles, stopped):
-                task.cancel()
-            await asyncio.gather(*roles, stopped, return_exceptions=True)
+            await end_all((*roles, stopped))
             self._changes.close()
             for pump in self._pumps.values():
                 pump.abandon()

@@ -54,7 +54,8 @@ class Sender:
 
     `freed` is called when a request has ended, `untake` with messages that need another slot,
     `hold` (seconds) when nothing may be sent for a while, `pause` (limits or a lane, named as in
-    announcements; seconds) when this concerns some lanes only.
+    announcements; seconds) when this concerns some lanes only. `may_send` says whether the
+    messages are still this worker's to send.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Sender:
         self.hold: Callable[[float], None] = lambda _: None
         self.pause: Callable[[str, float], None] = lambda what, seconds: None
         self.untake: Callable[[Send], None] = lambda _: None
+        self.may_send: Callable[[], bool] = lambda: True
         self._missed = 0
         self._patient = False
         self._provider = provider
@@ -128,7 +130,11 @@ class Sender:
 
     def send(self, sends: Sequence[Send], write_by: float | None = None) -> None:
         """Put messages that share an envelope on the wire, in one request; not after `write_by`
-        (local clock)."""
+        (local clock) nor after the lease."""
+        if not self.may_send():
+            for send in sends:
+                self.untake(send)
+            return
         first = sends[0]
         rows = first.rows if len(sends) == 1 else [row for send in sends for row in send.rows]
         try:
@@ -140,6 +146,7 @@ class Sender:
         self.inflight += 1
         self.messages += len(rows)
         self._quiet.clear()
+        request.may_write = self.may_send
         if self._missed < MISSED_MOST or self._patient:
             request.write_by = write_by
         else:  # where connections always take longer than a slot lasts, one goes out nevertheless
@@ -152,12 +159,19 @@ class Sender:
 
     def unclear(self, entry: HeldEntry, row: Row, error: OutcomeUnknown) -> None:
         """A message that another worker may have sent."""
-        self._apply(entry, row, error, row.age_ms)
+        self._apply(entry, row, error, row.age_ms, entry.claimed.reclaims)
 
     def _miss_turn(self, entry: HeldEntry, row: Row, now_us: int) -> None:
         """Too late for the turn its recipient was given: it asks for another one."""
-        code, attempts, age_ms = RECIPIENT_LIMIT, row.attempts, row.age_ms
-        entry.put_back(row, now_us, due_us=now_us, code=code, attempts=attempts, age_ms=age_ms)
+        entry.put_back(
+            row,
+            now_us,
+            due_us=now_us,
+            code=RECIPIENT_LIMIT,
+            attempts=row.attempts,
+            age_ms=row.age_ms,
+            reclaims=entry.claimed.reclaims,
+        )
         self._settler.note(entry)
 
     def _permit(self, entry: HeldEntry, row: Row) -> bool:
@@ -298,7 +312,9 @@ class Sender:
             self.hold(DOWN_SECONDS)
         self._settler.answered(self.name, failed=failed, down=down)
 
-    def _apply(self, entry: HeldEntry, row: Row, error: SendError, age_ms: int) -> None:
+    def _apply(
+        self, entry: HeldEntry, row: Row, error: SendError, age_ms: int, reclaims: int = 0
+    ) -> None:
         now_us = self._clock.now_us()
         others = self._others(entry)
         standing = Standing(
@@ -332,6 +348,7 @@ class Sender:
                 attempts=decision.attempts,
                 age_ms=age_ms + (wait_us // 1000 if decision.kind == "retry" else 0),
                 lane=lane,
+                reclaims=reclaims,
             )
         self._settler.note(entry)
 

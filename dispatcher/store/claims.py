@@ -11,10 +11,16 @@ RETURNED = "~"
 """In the place of the tenant: the queue of messages that were put back."""
 
 
+SUSPECT = 3
+"""Reclaims from which a worker holds an entry only when it holds no other such (lua/shares.lua)."""
+POISON = 4
+"""Reclaims from which it was the only suspect of a worker that died: it is halved, or dead."""
+
+
 class ClaimedEntry(msgspec.Struct, frozen=True):
     """One entry as claimed. `ambiguous` is None for a fresh entry; for one put back it is how many
     of its first rows may have been sent; `slots` are for the rows after those. `mark` is "",
-    "expired" or "cancelled"."""
+    "expired" or "cancelled"; `reclaims` is how many workers have died with it."""
 
     queue: str
     id: str

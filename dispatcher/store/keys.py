@@ -9,7 +9,9 @@ lane       hash    <lane>                  limits (space separated), depth:<clas
                                            waiting), back:<class> (those of them in the queue of
                                            `~`), vt:<class> (virtual time), floor:<class>,
                                            w:<tenant>, until (suspended, us), sent, retried,
-                                           deferred, dead, paused (us, until when), reason
+                                           deferred, dead, paused (us, until when), reason,
+                                           idle (us, since when it is empty, and what had gone
+                                           through it by then)
 fair       zset    <lane>:<class>          tenant -> virtual time
 queue      stream  <queue>                 entries: n, c, batch, expires, body; a (the first a rows
                                            may have been sent), r (reclaims). Tenant `~`: put back
@@ -27,11 +29,13 @@ limits     set     -                       names of all limits ever written
 breaker    hash    <provider>              state, fails, until (us), cooldown (us)
 scheduled  zset    -                       item number -> due time (us)
 items      hash    -                       item number -> packed {lane, class, n, c, batch,
-                                           expires, body, a}
+                                           expires, body, a, r}
 counter    string  -                       last item number
 held       hash    <worker>                <queue>|<entry id> -> how many of its first rows may
                                            have been sent; #seq -> number of the last settle,
-                                           and which of its entries were not the worker's
+                                           and which of its entries were not the worker's;
+                                           #trial -> the entry it tries that others died with,
+                                           #lease -> its lease (us)
 workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),
@@ -49,6 +53,9 @@ dead       zset    -                       message id -> time (us) it became dea
 letters    hash    -                       message id -> msgpack of store.queue.Letter
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
+janitor    hash    -                       worker and until (us): who has the task; step, position,
+                                           items, letters, <both>:times: how far it came; queued,
+                                           server, unfinished: what its round began with and saw
 bell       list    <provider>              at most one token: wakes one waiting pump
 """
 

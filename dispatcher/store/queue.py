@@ -91,7 +91,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 class Move(msgspec.Struct, frozen=True):
     """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time.
-    `ambiguous` as in ClaimedEntry, for an entry put back as it came."""
+    `ambiguous` as in ClaimedEntry, for an entry put back as it came; `reclaims` of those that no
+    provider has answered since."""
 
     due_us: int
     lane: str
@@ -101,6 +102,7 @@ class Move(msgspec.Struct, frozen=True):
     expires_us: int
     body: bytes
     ambiguous: int | None = None
+    reclaims: int = 0
 
 
 class Sheet(NamedTuple):
@@ -244,41 +246,42 @@ class Queue:
             raise WorkerLost(f"worker {worker} was declared dead")
         return [verdict == 1 for verdict in reply[1]]
 
-    async def heartbeat(self, worker: str, *, first: bool = False) -> Heartbeat:
-        """Renew (or with `first` register) a worker. Raises WorkerLost."""
-        reply = await self._heartbeat(
-            self.keys.name("workers"), worker, "first" if first else "again"
-        )
+    async def heartbeat(self, worker: str, *, first: bool = False, lease: float = 0.0) -> Heartbeat:
+        """Renew (or with `first` register) a worker; no other may take it for dead before `lease`
+        seconds, however short its own lease is. Raises WorkerLost."""
+        word, lease_us = "first" if first else "again", int(lease * 1_000_000)
+        reply = await self._heartbeat(self.keys.name("workers"), worker, word, lease_us)
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")
         items = [item.decode() for item in reply[3]]
         beats = dict(zip(items[::2], items[1::2], strict=True))
         return Heartbeat(int(reply[1]), int(reply[2]), beats)
 
-    async def reclaim_dead(self, worker: str, beat: str, lease: float) -> int:
+    async def reclaim_dead(self, worker: str, beat: str, lease: float) -> int | None:
         """Put back what a silent worker held, if its heartbeat is still `beat` and older than the
-        lease. Returns the messages put back."""
+        lease, its own or this one (0: it is known to have ended). Returns the messages put back,
+        None when it is not dead."""
         return await self._put_back(worker, "dead", int(lease * 1_000_000), beat)
 
     async def reclaim_unseen(self, worker: str, provider: str, known: Iterable[str]) -> int:
         """Put back what this worker holds of a provider without knowing it (a lost reply)."""
-        return await self._put_back(worker, "unseen", 0, provider, *known)
+        return await self._put_back(worker, "unseen", 0, provider, *known) or 0
 
     async def leave(self, worker: str) -> int:
         """End this worker; what it still held goes back."""
-        return await self._put_back(worker, "leave", 0, "")
+        return await self._put_back(worker, "leave", 0, "") or 0
 
     async def sweep(self, dead_seconds: float, most: int = 1000) -> int:
         """Forget dead letters older than this; the number forgotten."""
         retention_us = int(dead_seconds * 1_000_000)
         return int(await self._sweep(self.keys.name("dead"), retention_us, most))
 
-    async def _put_back(self, worker: str, *arguments: Any) -> int:
+    async def _put_back(self, worker: str, *arguments: Any) -> int | None:
         moved = 0
         while True:
             reply = await self._reclaim(self.keys.name("held", worker), worker, *arguments)
             if reply[0] == b"alive":
-                return moved
+                return moved or None
             moved += int(reply[2])
             if reply[0] == b"done":
                 return moved
@@ -302,6 +305,7 @@ def _settlement(item: Settlement) -> tuple[Any, ...]:
             m.cost,
             float(m.expires_us),
             -1 if m.ambiguous is None else m.ambiguous,
+            m.reclaims,
         )
         for m in item.moves
     ]

@@ -24,7 +24,11 @@ Argument = bytes | str | int | float
 
 _MOVING = "non local key"
 """How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
-_PARTS = {"claim": ("lib", "pace", "shares")}
+_PARTS = {
+    "claim": ("lib", "pace", "shares"),
+    "mend": ("lib", "recount"),
+    "tidy": ("lib", "recount"),
+}
 """What is put in front of a script, where that is more than lib.lua."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import ssl
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -62,7 +63,8 @@ class AiohttpTransport:
 
     def send(self, request: HttpRequest, done: Done) -> None:
         """See `Transport.send`."""
-        mark = _Mark(math.inf if request.write_by is None else request.write_by)
+        latest = math.inf if request.write_by is None else request.write_by
+        mark = _Mark(latest, request.may_write)
         task = asyncio.get_running_loop().create_task(self._send(request, mark))
         self._sends.add(task)
         task.add_done_callback(partial(self._ended, done, mark))
@@ -165,12 +167,14 @@ def _proxy_of(scheme: str, netloc: str) -> _Proxy | None:
 
 
 class _Mark:
-    """Notes that the first byte of a request has gone out; after `write_by` none may."""
+    """Notes that the first byte of a request has gone out; after `write_by`, or when `may_write`
+    says no, none may."""
 
-    __slots__ = ("write_by", "written")
+    __slots__ = ("may_write", "write_by", "written")
 
-    def __init__(self, write_by: float) -> None:
+    def __init__(self, write_by: float, may_write: Callable[[], bool]) -> None:
         self.write_by = write_by
+        self.may_write = may_write
         self.written = False
 
 
@@ -209,6 +213,6 @@ async def _mark_written(
     params: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
     mark: _Mark = context.trace_request_ctx
-    if mark.write_by <= monotonic():
+    if mark.write_by <= monotonic() or not mark.may_write():
         raise _Late
     mark.written = True

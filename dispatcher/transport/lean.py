@@ -53,7 +53,7 @@ class LeanTransport:
         if self._closed:
             self._refuse(done, "reset")
             return
-        pool.send(wire, request.timeout, done, request.write_by)
+        pool.send(wire, request.timeout, done, request.write_by, request.may_write)
 
     async def close(self) -> None:
         """See `Transport.close`."""

@@ -7,6 +7,7 @@ import logging
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dispatcher.exchange import Delivery, Done, Result, monotonic
@@ -40,6 +41,7 @@ class _Waiting(NamedTuple):
     timeout: float
     expires: float
     write_by: float
+    may_write: Callable[[], bool]
     done: Done
 
 
@@ -79,9 +81,16 @@ class Pool:
             f"{len(self._connects)} connecting, {len(self._waiting)} waiting>"
         )
 
-    def send(self, wire: bytes, timeout: float, done: Done, write_by: float | None = None) -> None:
+    def send(
+        self,
+        wire: bytes,
+        timeout: float,
+        done: Done,
+        write_by: float | None,
+        may_write: Callable[[], bool],
+    ) -> None:
         """Write a request, at once if a connection is idle. `timeout` (seconds) bounds both the
-        wait for a connection and, from the write, the answer; see `HttpRequest` for `write_by`."""
+        wait for a connection and, from the write, the answer; see `HttpRequest` for the rest."""
         now = self._time()
         if not self._alert:
             self._watch()
@@ -92,7 +101,7 @@ class Pool:
                 return
             connection.transport.abort()
         latest = math.inf if write_by is None else write_by
-        self._waiting.append(_Waiting(wire, timeout, now + timeout, latest, done))
+        self._waiting.append(_Waiting(wire, timeout, now + timeout, latest, may_write, done))
         self._grow(now)
 
     async def close(self) -> None:
@@ -145,7 +154,7 @@ class Pool:
         clock = monotonic()
         while self._waiting:
             first = self._waiting.popleft()
-            if first.write_by > clock:
+            if first.write_by > clock and first.may_write():
                 connection.begin(first.wire, now + first.timeout, first.done)
                 return True
             call(first.done, Result(Delivery.NOT_SENT, None, "deadline"))

@@ -28,3 +28,12 @@ async def cell(
     await cell.limit(OWN)
     await cell.worker("w1", "w2")
     return cell
+
+
+@pytest.fixture
+async def store_cell(store: Store) -> Cell:
+    """The same, where every script runs once."""
+    cell = Cell(store)
+    await cell.limit(OWN)
+    await cell.worker("w1", "w2")
+    return cell

@@ -33,9 +33,9 @@ async def test_a_worker_that_beat_again_is_left_alone(cell: Cell) -> None:
     await cell.enqueue(2)
     await cell.claim("w1")
     seen = await beat_of(cell, "w1")
-    assert await cell.queue.reclaim_dead("w1", seen, 60.0) == 0
+    assert await cell.queue.reclaim_dead("w1", seen, 60.0) is None
     await cell.queue.heartbeat("w1")
-    assert await cell.queue.reclaim_dead("w1", seen, 0.0) == 0
+    assert await cell.queue.reclaim_dead("w1", seen, 0.0) is None
     assert Counter((await cell.check()).values()) == {"held:w1": 2}
 
 
@@ -119,3 +119,16 @@ async def test_a_heartbeat_names_all_workers_and_the_control_number(cell: Cell) 
 async def test_a_stranger_has_no_heartbeat(cell: Cell) -> None:
     with pytest.raises(WorkerLost):
         await cell.queue.heartbeat("stranger")
+
+
+async def test_a_longer_lease_is_the_one_that_counts(cell: Cell) -> None:
+    """Workers of two configurations on one store: the impatient one waits for the other's lease."""
+    await cell.queue.heartbeat("slow", first=True, lease=60.0)
+    await cell.enqueue(2)
+    await cell.claim("slow")
+    beat = await beat_of(cell, "slow")
+    assert await cell.queue.reclaim_dead("slow", beat, 0.000001) is None
+    assert Counter((await cell.check()).values()) == {"held:slow": 2}
+    assert await cell.queue.reclaim_dead("slow", beat, 0.0) in (2, 0)  # its end was seen
+    assert Counter((await cell.check()).values()) == {"queue": 2}
+    assert await cell.held("slow") == {}

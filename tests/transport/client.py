@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dispatcher.exchange import Delivery, HttpRequest, Result, Transport
 
@@ -33,6 +33,7 @@ class Client:
         headers: Mapping[str, str] = {"Content-Type": "text/plain"},
         method: str = "POST",
         write_by: float | None = None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> asyncio.Future[Result]:
         number = len(self.results)
         results = self.results[number] = []
@@ -46,7 +47,8 @@ class Client:
             if not future.done():
                 future.set_result(result)
 
-        self.transport.send(HttpRequest(method, url, headers, body, timeout, write_by), done)
+        request = HttpRequest(method, url, headers, body, timeout, write_by, may_write)
+        self.transport.send(request, done)
         inside = False
         return future
 

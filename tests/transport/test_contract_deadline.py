@@ -72,6 +72,23 @@ async def test_what_still_waits_then_is_not_sent(serve: Serve, client: MakeClien
     sender.assert_once()
 
 
+async def test_what_may_no_longer_be_written_is_not_sent(serve: Serve, client: MakeClient) -> None:
+    held = Held()
+    server = await serve(held)
+    sender, allowed = client(concurrency=1), True
+    first = sender.send(server.url, b"first")
+    await arrived(server, 1)
+    waiting = [sender.send(server.url, body, may_write=lambda: allowed) for body in (b"a", b"b")]
+    other = sender.send(server.url, b"other")
+    allowed = False
+    held.go.set()
+    assert text(await first) == (200, b"ok")
+    assert await asyncio.gather(*waiting) == [LATE, LATE]
+    assert text(await other) == (200, b"ok")
+    assert server.bodies == [b"first", b"other"]
+    sender.assert_once()
+
+
 async def test_those_behind_one_that_is_late_are_sent(serve: Serve, client: MakeClient) -> None:
     """The loop stands still past the time of the second request, then a connection is free."""
     held = Held(before=lambda: time.sleep(0.3 if len(server.bodies) == 1 else 0.0))

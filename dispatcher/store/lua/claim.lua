@@ -29,7 +29,7 @@ local function forward()
       local item = cmsgpack.unpack(packed)
       redis.call('HINCRBY', key('batch', item[5]), 'scheduled', -item[3])
       push(item[1], item[2], RETURNED,
-        { n = item[3], c = item[4], batch = item[5], expires = item[6], body = item[7], a = item[8] }, now)
+        { n = item[3], c = item[4], batch = item[5], expires = item[6], body = item[7], a = item[8], r = item[9] }, now)
     end
     redis.call('ZREM', key('scheduled'), id)
     redis.call('HDEL', key('items'), id)

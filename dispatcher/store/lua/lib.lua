@@ -64,11 +64,11 @@ local function push(lane, class, tenant, entry, now)
   list_lane(lane, class, now)
 end
 
--- Puts an entry aside until `due`.
+-- Puts an entry aside until `due`; what it does not say (a, r) is packed as false.
 local function schedule(due, lane, class, entry)
   local id = redis.call('INCR', key('counter'))
   local packed = cmsgpack.pack({ lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
-    entry.a })
+    entry.a or false, entry.r or false })
   redis.call('HSET', key('items'), id, packed)
   redis.call('ZADD', key('scheduled'), int(due), id)
   redis.call('HINCRBY', key('batch', entry.batch), 'scheduled', entry.n)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Puts back what a worker holds. Each entry moves in one step, so a second run finds only the rest.
 -- KEYS[1] held of that worker
--- ARGV 3 worker, 4 mode, 5 lease (us), 6 heartbeat seen (mode dead) or
+-- ARGV 3 worker, 4 mode, 5 lease (us; 0: it has ended), 6 heartbeat seen (mode dead) or
 --      provider whose entries are meant (mode unseen), 7.. fields to leave (mode unseen)
 -- mode dead: the worker is silent; what it was granted may have been sent
 -- mode unseen: the worker itself never saw these entries (a lost reply); certainly unsent
@@ -10,8 +10,9 @@
 local worker, mode = ARGV[3], ARGV[4]
 local now, workers = clock(), key('workers')
 if mode == 'dead' then
-  local beat = redis.call('ZSCORE', workers, worker)
-  if beat and (beat ~= ARGV[6] or now - tonumber(beat) < tonumber(ARGV[5])) then return { 'alive' } end
+  local beat, lease = redis.call('ZSCORE', workers, worker), tonumber(ARGV[5])
+  if lease > 0 then lease = math.max(lease, tonumber(redis.call('HGET', KEYS[1], '#lease') or '0')) end
+  if beat and (beat ~= ARGV[6] or now - tonumber(beat) < lease) then return { 'alive' } end
 end
 local keep, start = {}, mode == 'unseen' and ARGV[6] .. '/' or ''
 for i = 7, #ARGV do keep[ARGV[i]] = true end

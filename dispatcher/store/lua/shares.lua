@@ -4,8 +4,10 @@ local worker = ARGV[4]
 local held_key, CLASSES = key('held', worker), { 'urgent', 'normal', 'bulk' }
 -- FLOOR: the share a class builds up a claim to while higher ones take all. MARKED_MOST: entries without
 -- slots a worker gets in one claim. DROPPED_MOST: cancelled entries dropped in one, some milliseconds of
--- the store's time.
+-- the store's time. SUSPECT: reclaims from which an entry is tried alone; ASIDE: how long it waits while
+-- another one is, us.
 local FLOOR, MARKED_MOST, DROPPED_MOST = 0.05, 64, 2000
+local SUSPECT, ASIDE = 3, 250000
 local marked, dropped = 0, 0
 
 -- Counts messages of a batch as cancelled; the batch has no other record of them.
@@ -41,6 +43,22 @@ local function drop_following(queue, id, batch)
   return total
 end
 
+-- Whether this worker may try an entry that several workers died with: one at a time. When this worker
+-- dies too, it was that one or none.
+local function may_try(field)
+  local other = redis.call('HGET', held_key, '#trial')
+  if other and other ~= field and redis.call('HEXISTS', held_key, other) == 1 then return false end
+  redis.call('HSET', held_key, '#trial', field)
+  return true
+end
+
+local function put_aside(name, id, fields)
+  local lane, class = split_queue(name)
+  fields.n, fields.c = tonumber(fields.n), tonumber(fields.c)
+  schedule(now + ASIDE, lane, class, fields)
+  remove(key('queue', name), id)
+end
+
 -- Reads one entry and gives up to `most` units of it slots; what gets none joins the items held.
 -- Returns its messages and those units.
 local function read(name, items, pace, most)
@@ -59,6 +77,11 @@ local function read(name, items, pace, most)
     mark = 'expired'
   elseif redis.call('HEXISTS', key('batch', fields.batch), 'cancel') == 1 then
     mark = 'cancelled'
+  end
+  if mark == '' and tonumber(fields.r or '0') >= SUSPECT and not may_try(name .. '|' .. id) then
+    put_aside(name, id, fields)
+    marked = marked + 1
+    return n, 0
   end
   -- The first rows of an entry put back may need a decision and no slot.
   local first, slots = math.min(n, tonumber(fields.a or '0')), 0
