@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.k8s.confinement import confinable
+
+__all__ = ["confinable"]
