@@ -7,10 +7,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
+from dispatcher.engine.outage import Outage
 from dispatcher.engine.pump import Pump
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.bell import Bell
@@ -42,12 +43,14 @@ class Heart:
         lease: float,
         clock: StoreClock,
         numbered: Callable[[int], None],
+        outage: Outage,
     ) -> None:
         self._queue = queue
         self._worker = worker
         self._lease = lease
         self._clock = clock
         self._numbered = numbered
+        self._outage = outage
         self._until = 0.0
         self._seen: dict[str, tuple[str, float]] = {}
 
@@ -61,15 +64,18 @@ class Heart:
 
     async def run(self) -> None:
         """Beat until cancelled. Raises WorkerLost."""
+        pause = self._pause()
         while True:
-            await asyncio.sleep(self._pause())
+            await asyncio.sleep(pause)
             try:
                 beat = await self._beat()
+                self._outage.answered("heartbeat")
                 await self._take_over(beat)
+                pause = self._pause()
             except StoreUnavailable as error:
                 self._seen.clear()
-                log.warning("heartbeat: %s", error)
-                await asyncio.sleep(min(1.0, self._lease / 10))
+                self._outage.failed("heartbeat", error)
+                pause = min(1.0, self._lease / 10)
 
     async def _beat(self, *, first: bool = False) -> Heartbeat:
         before = monotonic()
@@ -114,8 +120,11 @@ class Changes:
     """Has the pumps look anew at what is announced. Announcements may get lost: when the store
     counts more changes than were heard of, the pumps look anew at everything."""
 
-    def __init__(self, control: Control, worker: str, pumps: Mapping[str, Pump]) -> None:
+    def __init__(
+        self, control: Control, worker: str, pumps: Mapping[str, Pump], outage: Outage
+    ) -> None:
         self._control = control
+        self._outage = outage
         self._worker = worker
         self._pumps = pumps
         self._heard: int | None = None
@@ -132,11 +141,12 @@ class Changes:
                     async for announcement in announcements:
                         pause = 0.05
                         if announcement is None:
+                            self._outage.answered("announcements")
                             self._begin(number)
                         else:
                             self._hear(announcement)
             except StoreUnavailable as error:
-                log.warning("announcements: %s", error)
+                self._outage.failed("announcements", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
@@ -183,12 +193,10 @@ async def sweep(queue: Queue, dead_seconds: float) -> None:
     """Forget what has been kept long enough, until cancelled. Statuses leave by themselves."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS * (0.5 + random.random()))
-        try:
+        with suppress(StoreUnavailable):  # the other roles say so
             forgotten = 1
             while forgotten:
                 forgotten = await queue.sweep(dead_seconds)
-        except StoreUnavailable as error:
-            log.warning("sweep: %s", error)
 
 
 async def watch_loop() -> None:

@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from dispatcher.errors import ConfigError, StoreUnavailable
+from dispatcher.store.trouble import unavailable
 
 ANSWER_SECONDS = 5.0
 """A command without an answer for this long counts as lost."""
@@ -77,4 +78,4 @@ async def answering(command: Callable[[], Awaitable[Any]]) -> Any:
     except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
         raise ConfigError(f"[store]: the server refuses the login: {error}") from None
     except (exceptions.RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"store cannot be reached: {error}") from None
+        raise unavailable(error) from None

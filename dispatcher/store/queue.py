@@ -18,6 +18,7 @@ from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
 from dispatcher.store.claims import Claim, Wanted, read_grant
 from dispatcher.store.keys import Keys
+from dispatcher.store.memory import Memory
 from dispatcher.store.scripts import Script
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -138,6 +139,8 @@ class Queue:
         self._heartbeat = Script(client, keys, "heartbeat")
         self._reclaim = Script(client, keys, "reclaim")
         self._sweep = Script(client, keys, "sweep")
+        self._writable = Script(client, keys, "writable")
+        self._memory = Memory(client)
 
     async def enqueue(
         self,
@@ -155,6 +158,7 @@ class Queue:
     ) -> Accepted:
         """Accept one part of a batch, at most once. `max_queued` and `tenant_most` are the most
         messages without an outcome, of all tenants and of this one, 0 for any. Raises StoreFull."""
+        await self._memory.check()
         plan = {
             "own": tenant_most,
             "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
@@ -177,9 +181,17 @@ class Queue:
             return Accepted(0, True, reply[1].decode())
         return Accepted(int(reply[1]))
 
-    async def write_limits(self, limits: Iterable[Limit], lanes: Iterable[NewLane] = ()) -> int:
-        """Write limits and the limits of lanes known already. Returns the control number."""
+    async def check_writable(self) -> None:
+        """Whether the store would take a write now. Raises StoreUnavailable, StoreFull."""
+        await self._writable(self.keys.name("control"))
+
+    async def write_limits(
+        self, limits: Iterable[Limit], lanes: Iterable[NewLane] = (), *, lost: bool = False
+    ) -> int:
+        """Write limits and the limits of lanes known already. Returns the control number. `lost`:
+        the store may have been emptied, and slots of limits new to it be in use still."""
         plan = {
+            "lost": 1 if lost else 0,
             "limits": [_limit(limit) for limit in limits],
             "lanes": [(lane.lane, " ".join(lane.limits)) for lane in lanes],
         }

@@ -14,8 +14,8 @@ from typing import Any
 import redis.asyncio as aioredis
 from redis import exceptions
 
-from dispatcher.errors import StoreFull, StoreUnavailable
 from dispatcher.store.keys import Keys
+from dispatcher.store.trouble import unavailable
 
 Argument = bytes | str | int | float
 
@@ -54,11 +54,3 @@ class Script:
                 return await self._client.eval(self._source, 1, key, *self._prefix, *arguments)
         except (exceptions.RedisError, OSError, TimeoutError) as error:
             raise unavailable(error, self.name) from None
-
-
-def unavailable(error: BaseException, what: str) -> StoreUnavailable:
-    """The error of ours for an error of the client: one line that says what was being done."""
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
-        return StoreFull(f"store is full ({what}): {text}")
-    return StoreUnavailable(f"store did not answer ({what}): {text}")

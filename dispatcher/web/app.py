@@ -40,7 +40,8 @@ class Api:
         self._lookups = Lookups(self._gate, config.providers)
         self.routes = self._routes()
         self._document = document(self.routes, bool(config.tenants))
-        self._dispatch = server.Dispatch(self.routes, Access(config.tenants))
+        access = Access(config.tenants)
+        self._dispatch = server.Dispatch(self.routes, access, self._gate.outage)
         self._runner: web.ServerRunner | None = None
         self._ended = asyncio.Event()
         self._store_task: asyncio.Task[None] | None = None
@@ -120,7 +121,8 @@ class Api:
     async def _write_limits(self, store: Store) -> None:
         while True:
             try:
-                return await write_limits(store, self._ingest.limits, self._config.providers)
+                await write_limits(store, self._ingest.limits, self._config.providers)
+                return self._gate.outage.answered("start")
             except StoreUnavailable as error:
-                log.warning("%s; waiting", error)
+                self._gate.outage.failed("start", error)
             await asyncio.sleep(STORE_PAUSE)
