@@ -15,6 +15,7 @@ import redis.asyncio as aioredis
 from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from dispatcher.errors import ConfigError, StoreUnavailable
 from dispatcher.store.trouble import unavailable
@@ -47,6 +48,8 @@ def connect(
             retry=Retry(NoBackoff(), 0),
             retry_on_error=[],
             max_connections=64,
+            # On by default, they keep the pool from seeing that a connection was closed meanwhile.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
             **given,
         )
     except (ValueError, TypeError) as error:

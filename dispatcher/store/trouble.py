@@ -35,7 +35,7 @@ class Unconfirmed(exceptions.RedisError):
 
 def unavailable(error: BaseException, what: str = "") -> StoreUnavailable:
     """The error of ours for an error of the client: one line that says what was being done."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     state = _state(error, text)
     doing = f" ({what})" if what else ""
     line = f"{STORE_STATES[state]}{doing}: {text}"
