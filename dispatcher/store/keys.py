@@ -48,6 +48,7 @@ dead       zset    -                       message id -> time (us) it became dea
 letters    hash    -                       message id -> msgpack of store.queue.Letter
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
+confirm    string  -                       written before the server is asked whether all is safe
 bell       list    <provider>              at most one token: wakes one waiting pump
 """
 

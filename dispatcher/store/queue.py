@@ -128,11 +128,14 @@ class Settlement(NamedTuple):
 
 
 class Queue:
-    """The scripts of one cell, typed."""
+    """The scripts of one cell, typed. `confirming` is for what must be safe when it counts as
+    accepted."""
 
-    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+    def __init__(
+        self, client: aioredis.Redis, keys: Keys, confirming: aioredis.Redis | None = None
+    ) -> None:
         self.keys = keys
-        self._enqueue = Script(client, keys, "enqueue")
+        self._enqueue = Script(confirming or client, keys, "enqueue")
         self._limits = Script(client, keys, "limits")
         self._claim = Script(client, keys, "claim")
         self._settle = Script(client, keys, "settle")

@@ -41,7 +41,8 @@ class Gate:
     def open(self, store: Store) -> None:
         """Calls may come."""
         client, keys = GatheringClient(store.client), store.keys
-        self._opened = Opened(store, Queue(client, keys), Submissions(client, keys))
+        queue = Queue(client, keys, store.confirming)
+        self._opened = Opened(store, queue, Submissions(client, keys))
 
     def close(self) -> None:
         """The store is no more."""

@@ -46,7 +46,7 @@ class Server:
         self._command = [
             program or find_server(), "--port", str(self.port), "--bind", "127.0.0.1",
             "--dir", str(folder), "--appendonly", "yes", "--save", "",
-            "--enable-debug-command", "yes", *options,
+            "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0", *options,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
