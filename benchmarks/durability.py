@@ -1,4 +1,4 @@
-"""What it costs to be surer of what is accepted: `[store] appendfsync` and `confirm` on one machine.
+"""What it costs to be surer of what is accepted: `[store] appendfsync` and `confirm`.
 
 `one` are API calls with one recipient, `many` with 1,000 of them, `alone` is one call at a time.
 """

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 STORE_PAUSE = 1.0
 """Seconds between two tries to write the limits."""
+LATE_SECONDS = 1.0
+"""A store that takes longer to answer at the start is worth a line."""
 
 
 class Api:
@@ -111,7 +113,16 @@ class Api:
             task.result()
 
     async def _keep_store(self) -> None:
+        loop, line = asyncio.get_running_loop(), "the store does not answer yet; waiting"
+        late = loop.call_later(LATE_SECONDS, log.warning, line)
+        try:
+            await self._use_store(late)
+        finally:
+            late.cancel()
+
+    async def _use_store(self, late: asyncio.TimerHandle) -> None:
         async with open_store(self._config.store, patience=None) as store:
+            late.cancel()
             await self._write_limits(store)
             self._gate.open(store)
             log.info("the store answers")
