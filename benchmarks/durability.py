@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,21 @@ def main(args: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="./run bench durability", description=__doc__)
     parser.add_argument("--calls", type=int, default=4000, help="with one recipient, 64 in flight")
     parser.add_argument("--many", type=int, default=80, help="of 1,000 recipients, 16 in flight")
-    parser.add_argument("--alone", type=int, default=8, help="calls one after the other")
+    parser.add_argument("--alone", type=int, default=40, help="calls one after the other")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--mode", choices=MODES, help="only this one")
     options = parser.parse_args(args)
-    found: dict[str, Figures] = {}
+    chosen = [options.mode] if options.mode else list(MODES)
+    runs: dict[str, list[Figures]] = {name: [] for name in chosen}
+    conditions: dict[str, Any] = {}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for name, keys in MODES.items():
-            found[name], conditions = runner.run(_run(keys, options))
-    figures.print_table("durability", _table(found))
-    machine.save("durability", {**vars(options), "conditions": conditions, "modes": found})
+        for _ in range(options.runs):
+            for name in chosen:
+                found, conditions = runner.run(_run(MODES[name], options))
+                runs[name].append(found)
+    modes = {name: figures.summarise(found) for name, found in runs.items()}
+    figures.print_table("durability", _table(modes))
+    machine.save("durability", {**vars(options), "conditions": conditions, "modes": modes})
 
 
 async def _run(keys: str, options: argparse.Namespace) -> tuple[Figures, dict[str, Any]]:
@@ -69,10 +77,10 @@ async def _run(keys: str, options: argparse.Namespace) -> tuple[Figures, dict[st
             return found, await bench.conditions()
 
 
-def _table(found: dict[str, Figures]) -> figures.Table:
+def _table(found: Mapping[str, Mapping[str, figures.Spread]]) -> figures.Table:
     names = ("one_per_second", "many_per_second", "alone_ms")
     rows = [
-        (mode, *(figures.number(measured[name]) for name in names))
+        (mode, *(figures.shown(measured[name]) for name in names))
         for mode, measured in found.items()
     ]
     return figures.Table(HEADER, rows)

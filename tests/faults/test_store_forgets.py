@@ -30,14 +30,14 @@ async def rig(
 
 async def test_scripts_and_connections(rig: Troubled) -> None:
     run = rig.run
-    batch = await run.submit(numbers(400), class_="bulk")
+    batch = await run.submit(numbers(250), class_="bulk")
     async with rig.server.client() as client, run.work():
         for count in (50, 120, 190):
             await rig.accepted(count)
             await faults.flush_scripts(client)
             await faults.kill_clients(client)
-        assert await rig.finished(batch) == {"sent": 400}
-    run.assert_each_arrived_once((batch, 400))
+        assert await rig.finished(batch) == {"sent": 250}
+    run.assert_each_arrived_once((batch, 250))
     assert await run.is_empty()
     assert len(rig.lines("store cannot be reached")) <= 1
     assert (await rig.submit())[0] == 202
@@ -45,12 +45,12 @@ async def test_scripts_and_connections(rig: Troubled) -> None:
 
 async def test_a_busy_store(rig: Troubled) -> None:
     run = rig.run
-    batch = await run.submit(numbers(400), class_="bulk")
+    batch = await run.submit(numbers(250), class_="bulk")
     async with rig.server.client() as client, run.work():
         await rig.accepted(50)
-        await faults.sleep(client, 2)
-        assert await run.finished(batch) == {"sent": 400}
-    run.assert_each_arrived_once((batch, 400))
+        await faults.sleep(client, 1)
+        assert await run.finished(batch) == {"sent": 250}
+    run.assert_each_arrived_once((batch, 250))
     assert await run.is_empty()
 
 
@@ -60,13 +60,13 @@ async def test_groups_while_messages_are_held(
 ) -> None:
     run = campaign(twilio(simulator_url, rate="300/s"))
     run.simulator.change_account(f"twilio/{SID}", latency={"mean": 0.2})
-    batch = await run.submit(numbers(600), class_=class_)
+    batch = await run.submit(numbers(400), class_=class_)
     async with run.work():
         for _ in range(4):
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
             assert await faults.destroy_groups(store.client, store.keys) > 0
-        assert await run.finished(batch) == {"sent": 600}
-    run.assert_each_arrived_once((batch, 600))
+        assert await run.finished(batch) == {"sent": 400}
+    run.assert_each_arrived_once((batch, 400))
     assert await run.is_empty()
 
 

@@ -14,8 +14,8 @@ from dispatcher.simulator import Simulator
 from tests.campaign import numbers, twilio
 from tests.faults.server import Server, Troubled, free_port, small_disk, troubled
 
-MESSAGES = 300
-FROZEN_SECONDS = 5.0
+MESSAGES = 200
+FROZEN_SECONDS = 3.0
 Fault = Callable[[Server], AbstractAsyncContextManager[None]]
 
 
@@ -96,7 +96,7 @@ async def test_a_store_that_is(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dispatcher.store.connection.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("dispatcher.store.connection.ANSWER_SECONDS", 0.7)
     (tmp_path / "data").mkdir()
     toml = twilio(simulator_url, rate="300/s")
     with Server(tmp_path / "data").running() as server:
