@@ -16,6 +16,7 @@ from redis import exceptions
 from redis.asyncio.client import Pipeline
 
 from dispatcher.errors import ConfigError
+from dispatcher.store.cells_client import CellsClient
 from dispatcher.store.connection import answering
 from dispatcher.store.gathering import GatheringClient
 from dispatcher.store.keys import Keys
@@ -76,6 +77,16 @@ async def _refusal(client: aioredis.Redis, question: Question) -> str:
         if "appendonly is disabled" in str(error):
             return "needs an append-only file: this server has appendonly no"
     return ""
+
+
+def confirm(client: aioredis.Redis, keys: Keys, question: Question) -> aioredis.Redis:
+    """A client that confirms what is written; in a cluster for each cell by itself."""
+    if isinstance(client, CellsClient):
+        return CellsClient(
+            client.tag,
+            lambda tag: ConfirmingClient(client.at(tag), Keys(keys.prefix, tag[1:-1]), question),
+        )
+    return ConfirmingClient(client, keys, question)
 
 
 class ConfirmingClient(GatheringClient):

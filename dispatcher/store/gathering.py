@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import redis.asyncio as aioredis
 from redis.asyncio.client import Pipeline
 
+from dispatcher.store.cells_client import CellsClient
+
 TRIPS = 2
 """Round trips at once: the server works on one while the next is gathered."""
 COMMANDS = 64
@@ -90,3 +92,10 @@ class GatheringClient(aioredis.Redis):
     async def _replies(self, pipeline: Pipeline) -> list[Any]:
         """Carry out commands; a reply or an error for each."""
         return await pipeline.execute(raise_on_error=False)
+
+
+def gather(client: aioredis.Redis) -> aioredis.Redis:
+    """A client that gathers what is given to it; in a cluster for each cell by itself."""
+    if isinstance(client, CellsClient):
+        return CellsClient(client.tag, lambda tag: GatheringClient(client.at(tag)))
+    return GatheringClient(client)

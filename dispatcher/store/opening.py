@@ -14,7 +14,7 @@ import redis.asyncio as aioredis
 
 from dispatcher.errors import ConfigError, StoreUnavailable
 from dispatcher.settings import StoreConfig
-from dispatcher.store.confirming import ConfirmingClient, question_for
+from dispatcher.store.confirming import confirm, question_for
 from dispatcher.store.connection import connect, reach
 from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.inspector import Inspector
@@ -42,7 +42,7 @@ class Store(NamedTuple):
     blocking: aioredis.Redis
     queue: Queue
     inspector: Inspector
-    confirming: ConfirmingClient | None = None
+    confirming: aioredis.Redis | None = None
 
 
 @asynccontextmanager
@@ -63,16 +63,19 @@ async def open_store(
         "tls_ca": config.tls_ca,
         "tls_cert": config.tls_cert,
         "tls_key": config.tls_key,
+        "sentinel_username": _reveal(config.sentinel_username),
+        "sentinel_password": _reveal(config.sentinel_password),
     }
-    client, blocking = connect(url, options), connect(url, options, blocking=True)
+    keys = Keys(config.prefix)
+    client = connect(url, options, keys.tag)
+    blocking = connect(url, options, keys.tag, blocking=True)
     attending = None
     try:
         await reach(client, patience)
         if embedded is not None:
             attending = asyncio.create_task(_attend(embedded, (client, blocking)))
-        keys = Keys(config.prefix)
         question = await question_for(client, config.confirm)
-        confirming = ConfirmingClient(client, keys, question) if question else None
+        confirming = confirm(client, keys, question) if question else None
         queue, inspector = Queue(client, keys, confirming), Inspector(client, keys)
         yield Store(url, keys, client, blocking, queue, inspector, confirming)
     finally:

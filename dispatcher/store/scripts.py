@@ -14,7 +14,9 @@ from typing import Any
 import redis.asyncio as aioredis
 from redis import exceptions
 
+from dispatcher.store.connection import redirected
 from dispatcher.store.keys import Keys
+from dispatcher.store.masters import FAILURES
 from dispatcher.store.trouble import unavailable
 
 Argument = bytes | str | int | float
@@ -47,10 +49,11 @@ class Script:
 
     async def __call__(self, key: str, *arguments: Argument) -> Any:
         """Run the script. Raises StoreUnavailable, StoreFull."""
+        words = (key, *self._prefix, *arguments)
         try:
             try:
-                return await self._client.evalsha(self._sha, 1, key, *self._prefix, *arguments)
+                return await redirected(lambda: self._client.evalsha(self._sha, 1, *words))
             except exceptions.NoScriptError:
-                return await self._client.eval(self._source, 1, key, *self._prefix, *arguments)
-        except (exceptions.RedisError, OSError, TimeoutError) as error:
+                return await redirected(lambda: self._client.eval(self._source, 1, *words))
+        except FAILURES as error:
             raise unavailable(error, self.name) from None

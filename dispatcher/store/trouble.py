@@ -29,6 +29,9 @@ _WORDS: dict[str, StoreState] = {
 }
 """The first words of replies for which the client has no class, or that come out of a script."""
 
+_MOVING = "non local key"
+"""How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
+
 
 class Unconfirmed(exceptions.RedisError):
     """A write was carried out and is not yet as safe as `[store] confirm` wants it."""
@@ -48,6 +51,8 @@ def _state(error: BaseException, text: str) -> StoreState:
         return "unconfirmed"
     if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return "full"
+    if _MOVING in text:
+        return "moving"
     word = _WORDS.get(text.partition(" ")[0])
     if word is not None:
         return word

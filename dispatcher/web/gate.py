@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
-from dispatcher.store.gathering import GatheringClient
+from dispatcher.store.gathering import gather
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Submissions
@@ -40,7 +40,7 @@ class Gate:
 
     def open(self, store: Store) -> None:
         """Calls may come."""
-        client, keys = GatheringClient(store.client), store.keys
+        client, keys = gather(store.client), store.keys
         queue = Queue(client, keys, store.confirming)
         self._opened = Opened(store, queue, Submissions(client, keys))
 

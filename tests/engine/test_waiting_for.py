@@ -66,5 +66,14 @@ async def test_a_message_that_does_not_wait(store: Store, batch: str, status: St
     assert await waiting_for(store, batch) is None
 
 
-async def test_before_its_first_attempt(store: Store, batch: str) -> None:
+async def test_before_its_first_attempt_it_is_in_one_of_the_lanes_of_its_batch(
+    store: Store, batch: str
+) -> None:
     assert await waiting_for(store, batch, 1) is None
+    for lane in ("p/sms/a", "p/sms/b", "p/sms/c"):
+        mapping = {"until": await store.inspector.now_us() + 60_000_000, "reason": lane[:-1]}
+        await store.client.hset(store.keys.name("lane", lane), mapping=mapping)
+    await store.client.hset(store.keys.name("batch", batch), "lanes", "p/sms/a p/sms/b *")
+    assert await waiting_for(store, batch, 1) == "suspended: p/sms/"
+    await store.client.hset(store.keys.name("lane", "p/sms/b"), "reason", "other")
+    assert await waiting_for(store, batch, 1) == "suspended: p/sms/ or suspended: other"
