@@ -30,7 +30,7 @@ STORE_STATES: Mapping[StoreState, str] = MappingProxyType(
         "full": "store has no room left",
         "too_few_replicas": "store has fewer replicas than it needs to take writes",
         "cluster_down": "store is a cluster that is not whole",
-        "moving": "store moves the cell to another node",
+        "moving": "store is changing: the cell moves to another node",
         "busy": "store is busy with a script",
         "unconfirmed": "store has not confirmed a write in time",
         "refused": "store refuses the login or a command",
