@@ -58,12 +58,15 @@ def _check_rate(rate: Rates, ramp: Rates, timezone: str) -> None:
 
 class StoreConfig(Struct, frozen=True, kw_only=True):
     """`[store]`: which Redis. `max_queued` is in messages; `sentinel_username` and
-    `sentinel_password` are for the sentinels themselves."""
+    `sentinel_password` are for the sentinels themselves. `appendfsync` is of the embedded store,
+    None is "everysec"; `confirm` is how safe messages must be before they count as accepted."""
 
     url: str = "embedded"
     data_dir: Text = ".dispatcher"
     prefix: Name = "d"
     max_queued: Count = 20_000_000
+    appendfsync: Literal["everysec", "always"] | None = None
+    confirm: Literal["memory", "disk", "replica"] = "memory"
     tls_ca: Text | None = None
     tls_cert: Text | None = None
     tls_key: Text | None = None
@@ -75,6 +78,16 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.url != "embedded":
             parse_address(self.url)
+        self._check_durability()
+
+    def _check_durability(self) -> None:
+        """A server of its own has its own settings, and the embedded one has no replicas."""
+        if self.appendfsync is not None and self.url != "embedded":
+            raise ValueError(
+                'appendfsync is for url = "embedded" only: any other server has its own setting'
+            )
+        if self.confirm == "replica" and self.url == "embedded":
+            raise ValueError('confirm must be "memory" or "disk" with url = "embedded"')
 
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.intake import Intake
 from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, Send, SlotRun
+from dispatcher.engine.outage import Outage
 from dispatcher.engine.sending import Sender
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import ProviderConfig
@@ -64,6 +65,7 @@ class Pump:
         limits_of: Callable[[str], Sequence[str]],
         limits_missing: Callable[[Iterable[str]], Awaitable[None]],
         numbered: Callable[[int], None],
+        outage: Outage,
     ) -> None:
         self.name = name
         self.lanes: dict[tuple[str, int], LaneRun] = {}
@@ -80,6 +82,7 @@ class Pump:
         self._limits_of = limits_of
         self._limits_missing = limits_missing
         self._numbered = numbered
+        self._outage = outage
         self._capacity = min(CAPACITY_MOST, config.concurrency * 2 * sender.batch)
         self._batch_wait = float(config.batch_wait)
         self._doubt = False
@@ -111,11 +114,12 @@ class Pump:
                 return
             try:
                 await self._claim()
+                self._outage.answered(self.name)
                 pause = 0.05
             except StoreUnavailable as error:
                 self._claiming = False
                 self._doubt = True
-                log.warning("%s: %s", self.name, error)
+                self._outage.failed(self.name, error)
                 await asyncio.sleep(pause * (0.5 + random.random()))
                 pause = min(pause * 2, 2.0)
 

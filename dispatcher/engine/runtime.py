@@ -18,6 +18,7 @@ from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
 from dispatcher.engine.janitor import Janitor
 from dispatcher.engine.maintenance import Changes, listen, watch_loop
+from dispatcher.engine.outage import Outage
 from dispatcher.engine.pump import Pump
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
@@ -46,9 +47,15 @@ def create_providers(config: Config) -> dict[str, Provider]:
 
 
 async def write_limits(
-    store: Store, limits: Limits, known: Iterable[str], names: Iterable[str] | None = None
+    store: Store,
+    limits: Limits,
+    known: Iterable[str],
+    names: Iterable[str] | None = None,
+    *,
+    lost: bool = False,
 ) -> None:
-    """Write limits, all or some by name, and those of the lanes of the `known` providers."""
+    """Write limits, all or some by name, and those of the lanes of the `known` providers; `lost` as
+    in `Queue.write_limits`."""
     now_us = time.time_ns() // 1000
     if names is None:
         lanes = await store.inspector.lane_names(known)
@@ -60,7 +67,7 @@ async def write_limits(
         lanes = [name.removeprefix("lane:") for name in wanted if name.startswith("lane:")]
     found = (limits.define(name, now_us) for name in wanted)
     new = [NewLane(lane, limits.of(lane)) for lane in lanes]
-    await store.queue.write_limits(filter(None, found), new)
+    await store.queue.write_limits(filter(None, found), new, lost=lost)
 
 
 async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -83,36 +90,49 @@ class Worker:
         self._store = store
         self._member = member
         self._providers = create_providers(config)
+        self._outage = Outage()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain. A worker that was declared dead starts again under
         a new name."""
+        again = False
         while not stop.is_set():
-            life = _Life(self._config, self._store, self._providers, self._member)
+            life = _Life(self._config, self._store, self._providers, self._member, self._outage)
+            life.again, again = again, True
             try:
                 await life.run(stop)
             except WorkerLost as error:
+                self._outage.over()
                 log.warning("%s; what it held is with others now, starting anew", error)
 
 
 class _Life:
-    """A worker from its registration to its end."""
+    """A worker from its registration to its end; `again` after one that was declared dead."""
+
+    again = False
 
     def __init__(
-        self, config: Config, store: Store, providers: dict[str, Provider], member: str
+        self,
+        config: Config,
+        store: Store,
+        providers: dict[str, Provider],
+        member: str,
+        outage: Outage,
     ) -> None:
         self._config = config
+        self._outage = outage
         self._store = store
         self._queue: Queue = store.queue
         parts = (socket.gethostname(), str(os.getpid()), member, secrets.token_hex(4))
         self.name = ".".join(filter(None, parts))
         self._clock = StoreClock()
         self._pumps: dict[str, Pump] = {}
-        self._changes = Changes(Control(store.blocking, store.keys), self.name, self._pumps)
+        control = Control(store.blocking, store.keys)
+        self._changes = Changes(control, self.name, self._pumps, outage)
         self._heart = Heart(
-            self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered
+            self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered, outage
         )
-        self._settler = Settler(self._queue, self.name, config)
+        self._settler = Settler(self._queue, self.name, config, outage)
         self._limits = Limits(config, batch_sizes(providers))
         self._transports: list[Transport] = []
         self._senders: list[Sender] = []
@@ -152,6 +172,7 @@ class _Life:
             probe=self._limits.probe(name),
             limits_missing=lambda names: write_limits(self._store, self._limits, (), names),
             numbered=self._changes.numbered,
+            outage=self._outage,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -196,11 +217,13 @@ class _Life:
         pause = 0.1
         while not stop.is_set():
             try:
-                await write_limits(self._store, self._limits, self._config.providers)
+                providers = self._config.providers
+                await write_limits(self._store, self._limits, providers, lost=self.again)
                 await self._heart.register()
+                self._outage.answered("start")
                 return True
             except StoreUnavailable as error:
-                log.warning("%s; waiting", error)
+                self._outage.failed("start", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
         return False

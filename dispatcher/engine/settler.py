@@ -11,6 +11,7 @@ from dispatcher import metrics
 from dispatcher.engine.clock import monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.meters import count_settled
+from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import Config
 from dispatcher.store.queue import Queue, Settlement
@@ -29,10 +30,11 @@ class Settler:
     """One call at a time. A call without an answer is made again, unchanged, until there is one:
     its number makes the repetition harmless."""
 
-    def __init__(self, queue: Queue, worker: str, config: Config) -> None:
+    def __init__(self, queue: Queue, worker: str, config: Config, outage: Outage) -> None:
         self._queue = queue
         self._worker = worker
         self._config = config
+        self._outage = outage
         self._noted: deque[HeldEntry] = deque()
         self._throttled: dict[str, int] = {}
         self._pauses: dict[str, float] = {}
@@ -132,7 +134,7 @@ class Settler:
         pause = 0.05
         while True:
             try:
-                return await self._queue.settle(
+                verdicts = await self._queue.settle(
                     self._worker,
                     self._number,
                     settlements,
@@ -140,7 +142,9 @@ class Settler:
                     throttled=throttled,
                     breakers=breakers,
                 )
+                self._outage.answered("settle")
+                return verdicts
             except StoreUnavailable as error:
-                log.warning("%s; outcomes are kept and written again", error)
+                self._outage.failed("settle", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)

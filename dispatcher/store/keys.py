@@ -56,6 +56,7 @@ control    string  -                       change number: what workers must look
 janitor    hash    -                       worker and until (us): who has the task; step, position,
                                            items, letters, <both>:times: how far it came; queued,
                                            server, unfinished: what its round began with and saw
+confirm    string  -                       written before the server is asked whether all is safe
 bell       list    <provider>              at most one token: wakes one waiting pump
 """
 

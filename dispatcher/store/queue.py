@@ -18,6 +18,7 @@ from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
 from dispatcher.store.claims import Claim, Wanted, read_grant
 from dispatcher.store.keys import Keys
+from dispatcher.store.memory import Memory
 from dispatcher.store.scripts import Script
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -129,17 +130,22 @@ class Settlement(NamedTuple):
 
 
 class Queue:
-    """The scripts of one cell, typed."""
+    """The scripts of one cell, typed. `confirming` is for what must be safe when it counts as
+    accepted."""
 
-    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+    def __init__(
+        self, client: aioredis.Redis, keys: Keys, confirming: aioredis.Redis | None = None
+    ) -> None:
         self.keys = keys
-        self._enqueue = Script(client, keys, "enqueue")
+        self._enqueue = Script(confirming or client, keys, "enqueue")
         self._limits = Script(client, keys, "limits")
         self._claim = Script(client, keys, "claim")
         self._settle = Script(client, keys, "settle")
         self._heartbeat = Script(client, keys, "heartbeat")
         self._reclaim = Script(client, keys, "reclaim")
         self._sweep = Script(client, keys, "sweep")
+        self._writable = Script(client, keys, "writable")
+        self._memory = Memory(client)
 
     async def enqueue(
         self,
@@ -157,6 +163,7 @@ class Queue:
     ) -> Accepted:
         """Accept one part of a batch, at most once. `max_queued` and `tenant_most` are the most
         messages without an outcome, of all tenants and of this one, 0 for any. Raises StoreFull."""
+        await self._memory.check()
         plan = {
             "own": tenant_most,
             "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
@@ -179,9 +186,17 @@ class Queue:
             return Accepted(0, True, reply[1].decode())
         return Accepted(int(reply[1]))
 
-    async def write_limits(self, limits: Iterable[Limit], lanes: Iterable[NewLane] = ()) -> int:
-        """Write limits and the limits of lanes known already. Returns the control number."""
+    async def check_writable(self) -> None:
+        """Whether the store would take a write now. Raises StoreUnavailable, StoreFull."""
+        await self._writable(self.keys.name("control"))
+
+    async def write_limits(
+        self, limits: Iterable[Limit], lanes: Iterable[NewLane] = (), *, lost: bool = False
+    ) -> int:
+        """Write limits and the limits of lanes known already. Returns the control number. `lost`:
+        the store may have been emptied, and slots of limits new to it be in use still."""
         plan = {
+            "lost": 1 if lost else 0,
             "limits": [_limit(limit) for limit in limits],
             "lanes": [(lane.lane, " ".join(lane.limits)) for lane in lanes],
         }

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 STORE_PAUSE = 1.0
 """Seconds between two tries to write the limits."""
+LATE_SECONDS = 1.0
+"""A store that takes longer to answer at the start is worth a line."""
 
 
 class Api:
@@ -40,7 +42,8 @@ class Api:
         self._lookups = Lookups(self._gate, config.providers)
         self.routes = self._routes()
         self._document = document(self.routes, bool(config.tenants))
-        self._dispatch = server.Dispatch(self.routes, Access(config.tenants))
+        access = Access(config.tenants)
+        self._dispatch = server.Dispatch(self.routes, access, self._gate.outage)
         self._runner: web.ServerRunner | None = None
         self._ended = asyncio.Event()
         self._store_task: asyncio.Task[None] | None = None
@@ -110,7 +113,16 @@ class Api:
             task.result()
 
     async def _keep_store(self) -> None:
+        loop, line = asyncio.get_running_loop(), "the store does not answer yet; waiting"
+        late = loop.call_later(LATE_SECONDS, log.warning, line)
+        try:
+            await self._use_store(late)
+        finally:
+            late.cancel()
+
+    async def _use_store(self, late: asyncio.TimerHandle) -> None:
         async with open_store(self._config.store, patience=None) as store:
+            late.cancel()
             await self._write_limits(store)
             self._gate.open(store)
             log.info("the store answers")
@@ -120,7 +132,8 @@ class Api:
     async def _write_limits(self, store: Store) -> None:
         while True:
             try:
-                return await write_limits(store, self._ingest.limits, self._config.providers)
+                await write_limits(store, self._ingest.limits, self._config.providers)
+                return self._gate.outage.answered("start")
             except StoreUnavailable as error:
-                log.warning("%s; waiting", error)
+                self._gate.outage.failed("start", error)
             await asyncio.sleep(STORE_PAUSE)

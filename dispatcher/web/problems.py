@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from dispatcher.bodies import ProblemBody, RejectedRecipient
-from dispatcher.errors import InvalidMessage, StoreFull, StoreUnavailable, TenantFull
+from dispatcher.errors import (
+    STORE_STATES,
+    InvalidMessage,
+    StoreFull,
+    StoreUnavailable,
+    TenantFull,
+)
 
 FULL_SECONDS = 5
 AWAY_SECONDS = 2
@@ -61,10 +67,10 @@ def store_problem(error: StoreUnavailable) -> Problem:
         return Problem(429, "tenant_full", str(error), headers={"Retry-After": str(FULL_SECONDS)})
     if isinstance(error, StoreFull):
         return Problem(
-            429, "store_full", "too many messages are queued",
+            429, "store_full", "the store takes no more messages for now",
             headers={"Retry-After": str(FULL_SECONDS)},
         )  # fmt: skip
     return Problem(
-        503, "store_unavailable", "the store does not answer",
+        503, "store_unavailable", STORE_STATES[error.state],
         headers={"Retry-After": str(AWAY_SECONDS)},
     )  # fmt: skip

@@ -15,9 +15,11 @@ import msgspec
 from aiohttp import web
 
 from dispatcher.bodies import BODY_BYTES, PROBLEM_JSON
-from dispatcher.errors import DispatcherError, StoreUnavailable
+from dispatcher.engine.outage import Outage
+from dispatcher.errors import DispatcherError, StoreFull, StoreUnavailable, TenantFull
 from dispatcher.web.access import Access
 from dispatcher.web.calls import Answer, Call
+from dispatcher.web.gate import CALLS, ROOM
 from dispatcher.web.openapi import Route
 from dispatcher.web.problems import Problem, not_found, store_problem
 
@@ -77,8 +79,9 @@ class Server(web.Server):
 class Dispatch:
     """From a request to its handler and back."""
 
-    def __init__(self, routes: Sequence[Route], access: Access) -> None:
+    def __init__(self, routes: Sequence[Route], access: Access, outage: Outage) -> None:
         self._access = access
+        self._outage = outage
         self._fixed = {route.path: _methods(routes, route.path) for route in routes}
         self._patterns = [
             (_pattern(path), methods) for path, methods in self._fixed.items() if "{" in path
@@ -91,7 +94,8 @@ class Dispatch:
         except Problem as problem:
             return problem_response(problem)
         except StoreUnavailable as error:
-            log.warning("%s %s: %s", request.method, request.path, error)
+            if not isinstance(error, TenantFull):
+                self._outage.failed(ROOM if isinstance(error, StoreFull) else CALLS, error)
             return problem_response(store_problem(error))
         except (ConnectionError, asyncio.CancelledError):
             raise

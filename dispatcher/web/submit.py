@@ -8,10 +8,10 @@ guard of the batch makes the second write harmless and the answer is computed ag
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -36,10 +36,8 @@ from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
 from dispatcher.units import parse_duration, parse_time
 from dispatcher.web.calls import MSGPACK_NAMES, Answer, Call
-from dispatcher.web.gate import Gate
+from dispatcher.web.gate import CALLS, ROOM, Gate
 from dispatcher.web.problems import Problem, invalid, not_found, refused
-
-log = logging.getLogger(__name__)
 
 IN_LOOP_BYTES = 32 * 1024
 """Larger bodies are read in a thread, so that other calls do not wait for them."""
@@ -101,7 +99,10 @@ class Submit:
         key = _key(call)
         _, queue, submissions = self._gate.opened
         try:
-            return await self._accept(call, key, queue, submissions)
+            answer = await self._accept(call, key, queue, submissions)
+            self._gate.outage.answered(CALLS)
+            self._gate.outage.answered(ROOM)
+            return answer
         except KeyTaken as error:
             raise Problem(409, "key_taken", str(error)) from None
 
@@ -272,10 +273,8 @@ async def _keep(
     submissions: Submissions, tenant: str, key: _Key, known: Fixed, outline: _Outline
 ) -> None:
     """Without it the answer is computed again when somebody asks, so a failure is none."""
-    try:
+    with suppress(StoreUnavailable):
         await submissions.fix(tenant, *key, known._replace(answer=_pack(outline)))
-    except StoreUnavailable as error:
-        log.warning("answer not kept: %s", error)
 
 
 def _kept(call: Fixed) -> Answer:

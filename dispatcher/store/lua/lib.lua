@@ -115,7 +115,51 @@ local function wake_lanes(changed)
   end
 end
 
+local function is_after(id, other)
+  local ms, n = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_n = string.match(other, '^(%d+)-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+  return tonumber(n) > tonumber(other_n)
+end
+
+-- What the workers hold of a queue: {entry id -> worker}, and the latest of those entries.
+local function holders_of(queue)
+  local name, found, latest = string.sub(queue, #key('queue') + 2), {}, '0-0'
+  for _, worker in ipairs(redis.call('ZRANGE', key('workers'), 0, -1)) do
+    for _, field in ipairs(redis.call('HKEYS', key('held', worker))) do
+      local of, id = string.match(field, '^(.*)|([^|]*)$')
+      if of == name then
+        found[id] = worker
+        if is_after(id, latest) then latest = id end
+      end
+    end
+  end
+  return found, latest
+end
+
+-- Makes the group of a queue anew that somebody has destroyed: what workers hold is pending as it was,
+-- what nobody holds of the entries given out before goes back as if it may have been sent.
+local function restore_group(queue, now)
+  local found, latest = holders_of(queue)
+  redis.call('XGROUP', 'CREATE', queue, GROUP, latest)
+  for _, item in ipairs(latest ~= '0-0' and redis.call('XRANGE', queue, '-', latest) or {}) do
+    local id, holder = item[1], found[item[1]]
+    redis.call('XCLAIM', queue, GROUP, holder or RETURNED, 0, id, 'FORCE', 'JUSTID')
+    if not holder then
+      local entry, lane, class = fields_of(item[2]), split_queue(string.sub(queue, #key('queue') + 2))
+      entry.a, entry.r = entry.n, entry.r or '0'
+      push(lane, class, RETURNED, entry, now)
+      remove(queue, id)
+    end
+  end
+end
+
+-- Whether a worker has this entry; a group that is gone is made anew first.
 local function owned(queue, id, worker)
   local pending = redis.pcall('XPENDING', queue, GROUP, id, id, 1)
+  if pending.err and redis.call('EXISTS', queue) == 1 then
+    restore_group(queue, clock())
+    pending = redis.pcall('XPENDING', queue, GROUP, id, id, 1)
+  end
   return not pending.err and pending[1] ~= nil and pending[1][2] == worker
 end
