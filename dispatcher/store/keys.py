@@ -8,8 +8,12 @@ lanes      zset    <provider>              lane -> time (us) at which it may nex
 lane       hash    <lane>                  limits (space separated), depth:<class> (messages
                                            waiting), back:<class> (those of them in the queue of
                                            `~`), vt:<class> (virtual time), floor:<class>,
-                                           w:<tenant>, until (suspended, us), sent, retried,
-                                           deferred, dead, paused (us, until when), reason
+                                           w:<tenant>, sent, retried, deferred, dead, paused
+                                           (us, until when)
+suspended  hash    -                       pattern of lanes -> change number, us until when, reason
+resumed    hash    -                       pattern -> change number: suspensions before it do not
+                                           hold for its lanes
+served     hash    -                       provider -> time (us) of a late claim of a worker
 fair       zset    <lane>:<class>          tenant -> virtual time
 queue      stream  <queue>                 entries: n, c, batch, expires, body; a (the first a rows
                                            may have been sent), r (reclaims). Tenant `~`: put back
@@ -46,6 +50,8 @@ status     hash    <batch>:<index // 1024> index -> value of messages.encode_rec
                                            messages without a field of their own; absent = queued
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
+audit      zset    -                       action of an operator -> time (us)
+actions    hash    -                       action -> msgpack {who, what, on, detail, reason, count}
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
 bell       list    <provider>              at most one token: wakes one waiting pump

@@ -20,7 +20,14 @@ from dispatcher.store.keys import Keys
 Argument = bytes | str | int | float
 
 
-_PARTS = {"claim": ("lib", "pace", "shares")}
+_PARTS = {
+    "claim": ("lib", "suspensions", "pace", "shares"),
+    "suspend": ("lib", "suspensions", "actions"),
+    "override": ("lib", "actions"),
+    "cancel": ("lib", "actions"),
+    "letters": ("lib", "actions"),
+    "move": ("lib", "actions"),
+}
 """What is put in front of a script, where that is more than lib.lua."""
 
 
