@@ -14,7 +14,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from dispatcher.cli.completing import complete_limit
 from dispatcher.cli.figures import rate_text, span_text
+from dispatcher.cli.operating import acting
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
 from dispatcher.engine.ingest import batch_sizes
@@ -26,7 +28,7 @@ from dispatcher.policy.routing import Limits
 from dispatcher.settings import Config
 from dispatcher.store.limit_views import LimitView
 from dispatcher.store.opening import Store, open_store
-from dispatcher.store.operations import UNTIL_RESET, Operations
+from dispatcher.store.operations import UNTIL_RESET, Action, Operations
 from dispatcher.units import Quota, parse_duration, parse_rate
 
 PIPE_WIDTH = 200
@@ -59,7 +61,7 @@ def limits(ctx: click.Context, as_json: bool) -> None:
 
 @limits.command("set")
 @config_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_limit)
 @click.argument("rate")
 @click.option("--for", "lasts", metavar="TIME", help="Then as configured again, e.g. 1h.")
 @json_option
@@ -72,13 +74,15 @@ def set_(state: State, name: str, rate: str, lasts: str | None, as_json: bool) -
     Example: dispatcher limits set carrier:de-telekom 50/s --for 1h
     """
     interval_us, seconds = _even(rate), _duration(lasts)
-    changed = run(_change(load_config(state), name, interval_us, seconds))
+    told = f"{rate} for {lasts}" if lasts is not None else rate
+    action = acting("limits set", name, told)
+    changed = run(_change(load_config(state), action, interval_us, seconds))
     _report(changed, f"for {lasts}" if lasts is not None else "until reset", as_json)
 
 
 @limits.command()
 @config_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_limit)
 @json_option
 @click.pass_obj
 def reset(state: State, name: str, as_json: bool) -> None:
@@ -87,7 +91,8 @@ def reset(state: State, name: str, as_json: bool) -> None:
     \b
     Example: dispatcher limits reset carrier:de-telekom
     """
-    changed = run(_change(load_config(state), name, None, UNTIL_RESET))
+    action = acting("limits reset", name)
+    changed = run(_change(load_config(state), action, None, UNTIL_RESET))
     _report(changed, "as configured", as_json)
 
 
@@ -138,15 +143,18 @@ async def _list(config: Config) -> list[dict[str, Any]]:
     return [limit_view(views[name], waiting.get(name, ())) for name in sorted(views)]
 
 
-async def _change(config: Config, name: str, interval_us: float | None, seconds: float) -> _Changed:
+async def _change(
+    config: Config, action: Action, interval_us: float | None, seconds: float
+) -> _Changed:
     """Set (or with None reset) a limit. Raises UnknownLimit."""
+    name = action.on
     async with _open(config) as (store, limits):
         before = await _known(config, store, limits, name)
         operations = Operations(store.client, store.keys)
         if interval_us is None:
-            await operations.reset_limit(name)
+            await operations.reset_limit(name, action)
         else:
-            await operations.set_limit(name, interval_us, seconds)
+            await operations.set_limit(name, interval_us, seconds, action)
         return _Changed(before, await _known(config, store, limits, name))
 
 

@@ -40,7 +40,8 @@ workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),
                                            tenant, channel, options, cancel (no more of it is sent),
-                                           p:<first index> (part guard)
+                                           p:<first index> (part guard), reopened (1: forgotten,
+                                           and known again by its dead letters)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
 queued_by  hash    -                       tenant -> its messages without an outcome

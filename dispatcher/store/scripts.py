@@ -25,8 +25,10 @@ _PARTS = {
     "suspend": ("lib", "suspensions", "actions"),
     "override": ("lib", "actions"),
     "cancel": ("lib", "actions"),
-    "letters": ("lib", "actions"),
+    "replay": ("lib", "actions"),
+    "drop": ("lib", "actions"),
     "move": ("lib", "actions"),
+    "scheduled": ("lib", "suspensions"),
 }
 """What is put in front of a script, where that is more than lib.lua."""
 

@@ -5,7 +5,7 @@ A pattern is a lane, the beginning of one (`twilio-eu`, `twilio-eu/sms`) or has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 FOREVER_US = 9_000_000_000_000_000
@@ -57,11 +57,6 @@ def read_suspensions(
 def covers(pattern: str, lane: str) -> bool:
     """Whether a pattern holds for a lane: it fits, or the lane is one within it."""
     return _fits(pattern, lane) or _fits(f"{pattern}/*", lane)
-
-
-def covered(pattern: str, lanes: Iterable[str]) -> list[str]:
-    """Those that a pattern holds for."""
-    return [lane for lane in lanes if covers(pattern, lane)]
 
 
 def _fits(pattern: str, text: str) -> bool:
