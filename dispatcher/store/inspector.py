@@ -175,12 +175,10 @@ class Inspector:
         return read_suspensions(holding, resumed, now_us)
 
     async def providers(self) -> dict[str, int]:
-        """Every provider that ever had a limit -> when a worker claimed of it, to some seconds (us,
+        """Every provider that had messages -> when a worker claimed of it (us, to some seconds;
         0 = never)."""
-        (served,) = await self._hashes([self._keys.name("served")])
-        known = [name.removeprefix("provider:") for name in await self.limit_names()
-                 if name.startswith("provider:")]  # fmt: skip
-        return {provider: int(served.get(provider, "0")) for provider in known}
+        (found,) = await self._hashes([self._keys.name("providers")])
+        return {provider: int(at_us) for provider, at_us in found.items()}
 
     async def actions(self, most: int = 100) -> list[ActionView]:
         """The latest actions of operators, the newest first."""

@@ -13,7 +13,8 @@ lane       hash    <lane>                  limits (space separated), depth:<clas
 suspended  hash    -                       pattern of lanes -> change number, us until when, reason
 resumed    hash    -                       pattern -> change number: suspensions before it do not
                                            hold for its lanes
-served     hash    -                       provider -> time (us) of a late claim of a worker
+providers  hash    -                       provider that had messages -> when a worker claimed of
+                                           it (us, to some seconds; 0 = never)
 fair       zset    <lane>:<class>          tenant -> virtual time
 queue      stream  <queue>                 entries: n, c, batch, expires, body; a (the first a rows
                                            may have been sent), r (reclaims). Tenant `~`: put back

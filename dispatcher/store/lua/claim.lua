@@ -22,8 +22,8 @@ if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
 now = clock()
 
 -- Who looks for queues that nobody serves goes by this.
-local served = tonumber(redis.call('HGET', key('served'), provider) or '0')
-if math.abs(now - served) > 5000000 then redis.call('HSET', key('served'), provider, int(now)) end
+local served = tonumber(redis.call('HGET', key('providers'), provider) or '0')
+if math.abs(now - served) > 5000000 then redis.call('HSET', key('providers'), provider, int(now)) end
 
 local function forward()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', int(now), 'LIMIT', 0, 100)) do

@@ -8,9 +8,8 @@ local pattern, now = ARGV[3], clock()
 read_rules()
 
 local listed, providers, any = {}, {}, suspended_until(pattern) > now
-for _, name in ipairs(redis.call('SMEMBERS', key('limits'))) do
-  local provider = string.match(name, '^provider:(.*)$')
-  for _, lane in ipairs(provider and redis.call('ZRANGE', key('lanes', provider), 0, -1) or {}) do
+for _, provider in ipairs(redis.call('HKEYS', key('providers'))) do
+  for _, lane in ipairs(redis.call('ZRANGE', key('lanes', provider), 0, -1)) do
     if covers(pattern, lane) then
       listed[#listed + 1], providers[provider] = lane, true
       any = any or suspended_until(lane) > now
