@@ -26,14 +26,6 @@ FIRST = '[[routes]]\nproviders = ["old"]\n'
 MOVE = Action("01", "ann", "move", "old", "to hook")
 
 
-@pytest.fixture
-def new(
-    configure: Callable[[str], Config], store: Store, simulator_url: str
-) -> Callable[[str], Campaign]:
-    """A campaign of a configuration without the old provider."""
-    return lambda toml: Campaign(configure(webhook(simulator_url) + toml), store, None)  # type: ignore[arg-type]
-
-
 async def submit(campaign: Callable[[str], Campaign], count: int, **words: object) -> str:
     """A batch that waits for the old provider."""
     return await campaign(OLD + FIRST).submit(numbers(count), **words)  # type: ignore[arg-type]
