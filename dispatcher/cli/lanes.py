@@ -49,8 +49,10 @@ async def _find(config: Config, pattern: str) -> LaneStates:
 def _print(found: LaneStates) -> None:
     if found.lanes:
         print_table(_table(found))
-    else:
-        click.echo("no lane holds messages")
+    total = sum(item["waiting"] for item in found.lanes)
+    click.echo(f"{counted(total, 'message')} in {counted(len(found.lanes), 'lane')}")
+    if any(item["orphaned"] for item in found.lanes):
+        click.echo("orphaned: no worker serves it; dispatcher move LANE --to PROVIDER")
     for item in found.suspended:
         until = f"until {clock_text(item['until'])}" if item["until"] else "until resumed"
         click.echo(f"suspended {until}: {item['lane']} ({item['reason']})")
@@ -65,15 +67,12 @@ def _table(found: LaneStates) -> Table:
     for item in found.lanes:
         depth = [f"{n:,}" if (n := item["depth"][name]) else "" for name in CLASSES]
         table.add_row(item["lane"], *depth, f"{item['sent']:,}", "\n".join(_notes(item)))
-    total = sum(item["waiting"] for item in found.lanes)
-    table.caption = f"{counted(total, 'message')} in {counted(len(found.lanes), 'lane')}"
-    table.caption_justify = "left"
     return table
 
 
 def _notes(item: Mapping[str, Any]) -> Iterator[str]:
     if item["orphaned"]:
-        yield "orphaned: " + item["waiting_for"]
+        yield "orphaned"
     if item["suspended"]:
         until = f"until {clock_text(item['suspended_until'])}" if item["suspended_until"] else ""
         yield f"suspended {until or 'until resumed'}"

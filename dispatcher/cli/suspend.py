@@ -10,7 +10,7 @@ from dispatcher.cli.completing import complete_lane
 from dispatcher.cli.operating import acting, clock_text, counted, print_json
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
-from dispatcher.engine.lane_states import lane_pattern, lasting, one_line, suspend
+from dispatcher.engine.lane_states import lane_pattern, lasting, lasting_words, one_line, suspend
 from dispatcher.errors import DispatcherError
 from dispatcher.settings import Config
 from dispatcher.store.inspector import Inspector
@@ -45,7 +45,7 @@ def suspend_(state: State, lane: str, reason: str, lasts: str, as_json: bool) ->
     Example: dispatcher suspend 'twilio-eu/sms/us*' --reason "carrier trouble" --for 30m
     """
     seconds, why = lasting(lasts, "--for"), one_line(reason, "--reason")
-    action = acting("suspend", lane_pattern(lane), f"for {lasts}", why)
+    action = acting("suspend", lane_pattern(lane), lasting_words(lasts), why)
     done = run(_suspend(load_config(state), seconds, action))
     if as_json:
         print_json(done)

@@ -94,6 +94,11 @@ def lasting(text: str, name: str) -> float:
     return seconds
 
 
+def lasting_words(text: str) -> str:
+    """The same as the audit tells it."""
+    return text if text == "forever" else f"for {text}"
+
+
 def one_line(text: str, name: str) -> str:
     """A reason as it is kept. Raises UsageError for none."""
     found = " ".join(text.split())[:REASON_MOST]

@@ -11,6 +11,7 @@ from dispatcher.engine.lane_states import (
     lane_states,
     lanes_of,
     lasting,
+    lasting_words,
     one_line,
     suspend,
 )
@@ -93,7 +94,7 @@ class Operators:
         with usable():
             lane, seconds = lane_pattern(call.arguments["lane"]), lasting(given.for_, "for")
             why = one_line(given.reason, "reason")
-            action = acting(call, "suspend", lane, f"for {given.for_}", why)
+            action = acting(call, "suspend", lane, lasting_words(given.for_), why)
             async with self._gate.enter() as (store, *_):
                 operations, known = _operations(store), self._config.providers
                 return Answer(await suspend(store.inspector, operations, known, seconds, action))

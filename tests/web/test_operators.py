@@ -6,14 +6,13 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
 import pytest
 from yarl import URL
 
 from dispatcher.messages import Row, message_id, new_ulid
 from dispatcher.store.opening import Store
-from dispatcher.store.queue import Letter
 from tests.store.cell import body_of
+from tests.store.letter import bury
 from tests.web.conftest import OPERATORS, PROVIDER, TENANTS, Serve, bearer, submission
 
 ANN, ACME = bearer("ann-token"), bearer("acme-token")
@@ -110,7 +109,7 @@ async def test_suspend_and_resume(http: aiohttp.ClientSession, shared_url: str) 
     assert forever[1]["until"] is None
     told = (await ann("GET", "/v1/audit"))[1]["actions"]
     assert [(one["who"], one["what"], one["detail"]) for one in told] == [
-        ("ann", "suspend", "for forever"), ("ann", "resume", ""), ("ann", "suspend", "for 30m"),
+        ("ann", "suspend", "forever"), ("ann", "resume", ""), ("ann", "suspend", "for 30m"),
     ]  # fmt: skip
     assert len((await ann("GET", "/v1/audit?limit=1"))[1]["actions"]) == 1
 
@@ -172,26 +171,22 @@ async def test_a_name_with_a_slash_is_one_segment(
     assert (await Api(http, shared_url, ANN)("GET", f"/v1/limits/{name}"))[0] == 404
 
 
-async def bury(store: Store, count: int, code: str = "30008") -> list[str]:
-    """Letters of messages that ended long ago."""
+async def bury_some(store: Store, count: int, code: str = "30008") -> list[str]:
     batch = new_ulid(0)
     names = [message_id(batch, index) for index in range(count)]
     for index, name in enumerate(names):
         body = body_of(batch, [Row(index, "+4915550000001")])
-        letter = Letter(LANE, "normal", "dead", code, "gone", None, (), 0, body)
-        packed = msgspec.msgpack.encode(letter)
-        await store.client.zadd(store.keys.name("dead"), {name: 1_700_000_000_000_000 + index})
-        await store.client.hset(store.keys.name("letters"), name, packed)
+        await bury(store, name, body, code=code, lane=LANE)
     return names
 
 
 async def test_dead_letters(http: aiohttp.ClientSession, shared_url: str, store: Store) -> None:
     ann = Api(http, shared_url, ANN)
-    names, others = await bury(store, 3), await bury(store, 2, "21211")
+    names, others = await bury_some(store, 3), await bury_some(store, 2, "21211")
     status, found = await ann("GET", "/v1/dead?code=30008&limit=2")
     assert (status, found["total"]) == (200, 5)
     assert [one["message"] for one in found["letters"]] == [names[2], names[1]]
-    assert found["letters"][0]["class"] == "normal"
+    assert found["letters"][0]["class"] == "bulk"
     by = [{"provider": "twilio-test", "code": "30008", "messages": 3}]
     status, done = await ann("POST", "/v1/dead/replay", {"code": "30008", "dry_run": True})
     assert (status, done) == (200, {"messages": 3, "dry_run": True, "by": by, "left": {}})
