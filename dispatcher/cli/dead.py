@@ -98,7 +98,7 @@ def list_(state: State, selection: Selection, most: int, as_json: bool) -> None:
         _print(found, most)
 
 
-@dead.command()
+@dead.command(short_help="Show one letter: whom it was for, and why it is here.")
 @config_option
 @click.argument("message")
 @json_option
@@ -116,7 +116,7 @@ def show(state: State, message: str, as_json: bool) -> None:
         _print_story(found)
 
 
-@dead.command()
+@dead.command(short_help="Send dead letters again, at a rate if need be.")
 @config_option
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
 @_selecting

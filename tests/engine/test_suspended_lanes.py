@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+import pytest
+
 from dispatcher.engine.letters import Replay, Selection
-from dispatcher.simulator import Simulator
+from dispatcher.simulator import Simulator, Slow
 from dispatcher.store.letters import Letters
 from dispatcher.store.opening import Store, open_store
 from dispatcher.store.operations import FOREVER, Action, Operations
@@ -27,9 +29,9 @@ ACTION = Action("01", "ann", "suspend", "hook", reason="test")
 
 
 def arrivals(simulator: Simulator, prefix: str) -> list[int]:
-    """When messages to such numbers arrived, us since 1970."""
+    """When messages to such numbers arrived, us of the monotonic clock."""
     entries = simulator.journal.entries()
-    return [entry.wall_us for entry in entries if entry.to.startswith(prefix)]
+    return [entry.arrived_ns // 1000 for entry in entries if entry.to.startswith(prefix)]
 
 
 async def test_nothing_goes_on_any_worker_until_the_end(
@@ -46,7 +48,7 @@ async def test_nothing_goes_on_any_worker_until_the_end(
             await stack.enter_async_context(member.work())
         await until(lambda: arrived(simulator, "+49151", 200))
         await operations.suspend("hook/sms/a*", 1.0, ACTION)
-        halted_us = time.time_ns() // 1000 + HALTED_US
+        halted_us = time.monotonic_ns() // 1000 + HALTED_US
         ends_us = halted_us - HALTED_US + 1_000_000
         await until(lambda: arrived(simulator, "+49151", 1500))
         quiet = [at for at in arrivals(simulator, "+49151") if halted_us < at < ends_us - 100_000]
@@ -63,8 +65,13 @@ async def arrived(simulator: Simulator, prefix: str, at_least: int) -> bool:
 
 
 async def test_a_lane_without_a_rate_stops_too_and_holds_nothing(
-    campaign: Callable[[str], Campaign], store: Store, simulator: Simulator, simulator_url: str
+    campaign: Callable[[str], Campaign],
+    store: Store,
+    simulator: Simulator,
+    simulator_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("dispatcher.engine.pump.HELD_SECONDS", 1.0)
     free = campaign(webhook(simulator_url, concurrency=8))
     simulator.journal.clear()
     operations = Operations(store.client, store.keys)
@@ -72,8 +79,7 @@ async def test_a_lane_without_a_rate_stops_too_and_holds_nothing(
         batch = await free.submit(numbers(3000), class_="bulk")
         await until(lambda: arrived(simulator, "+49", 100))
         await operations.suspend("hook", FOREVER, ACTION)
-        halted_us = time.time_ns() // 1000 + HALTED_US
-        seen = 0
+        halted_us = time.monotonic_ns() // 1000 + HALTED_US
 
         async def returned() -> bool:
             name = store.keys.name("held", "*")
@@ -93,6 +99,32 @@ async def test_a_lane_without_a_rate_stops_too_and_holds_nothing(
         assert await free.finished(batch) == {"sent": 3000}
         assert await free.finished(late) == {"sent": 10}
     free.assert_each_arrived_once((batch, 3000), (late, 10))
+
+
+async def test_slots_given_before_are_not_used(
+    campaign: Callable[[str], Campaign], store: Store, simulator: Simulator, simulator_url: str
+) -> None:
+    """The worker has slots for more messages than it may have in flight."""
+    slow = campaign(webhook(simulator_url, concurrency=8))
+    simulator.set_faults([Slow(seconds=0.5)])
+    operations = Operations(store.client, store.keys)
+    batch = await slow.submit(numbers(60))
+    async with slow.work():
+        await until(lambda: sent_to(simulator, 8))
+        await operations.suspend("hook/*", FOREVER, ACTION)
+        halted_us = time.monotonic_ns() // 1000 + HALTED_US
+        await asyncio.sleep(1.5)
+        simulator.set_faults([])
+        await operations.resume("hook", ACTION)
+        resumed_us = time.monotonic_ns() // 1000
+        assert await slow.finished(batch) == {"sent": 60}
+    times = arrivals(simulator, "+49")
+    assert [at for at in times if halted_us < at < resumed_us - 100_000] == []
+    slow.assert_each_arrived_once((batch, 60))
+
+
+async def sent_to(simulator: Simulator, at_least: int) -> bool:
+    return simulator.journal.counts.requests >= at_least
 
 
 async def test_a_replay_keeps_its_rate_beside_live_traffic(
