@@ -380,10 +380,6 @@ def _check_access(config: Config) -> None:
 
 
 def _refuse_unbuilt(config: Config) -> None:
-    scheme = config.store.url.partition("://")[0]
-    unbuilt = [(f"store.url {scheme}://", scheme in ("redis+sentinel", "redis+cluster"))]
     for name, provider in config.providers.items():
-        unbuilt.append((f'providers.{name}.cell "{provider.cell}"', provider.cell != "main"))
-    for what, used in unbuilt:
-        if used:
-            raise ConfigError(f"{what} is not supported yet")
+        if provider.cell != "main":
+            raise ConfigError(f'providers.{name}.cell "{provider.cell}" is not supported yet')

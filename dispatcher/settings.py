@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
 
+from dispatcher.address import parse_address
 from dispatcher.toml import Secret, toml_value
 from dispatcher.units import Duration, Rates, format_duration
 
@@ -30,7 +31,6 @@ Channel = Literal["sms", "mms", "rcs", "whatsapp", "messenger", "email", "push",
 Class = Literal["urgent", "normal", "bulk"]
 OnUnknown = Literal["resend", "hold"]
 
-STORE_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
 SEGMENTED = ("sms", "mms")
 """Channels whose texts are sent in segments."""
 LOOPBACK = ("localhost", "::1")
@@ -57,7 +57,8 @@ def _check_rate(rate: Rates, ramp: Rates, timezone: str) -> None:
 
 
 class StoreConfig(Struct, frozen=True, kw_only=True):
-    """`[store]`: which Redis. `max_queued` is in messages."""
+    """`[store]`: which Redis. `max_queued` is in messages; `sentinel_username` and
+    `sentinel_password` are for the sentinels themselves."""
 
     url: str = "embedded"
     data_dir: Text = ".dispatcher"
@@ -68,12 +69,12 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     tls_key: Text | None = None
     username: Secret | None = None
     password: Secret | None = None
+    sentinel_username: Secret | None = None
+    sentinel_password: Secret | None = None
 
     def __post_init__(self) -> None:
-        scheme, separator, rest = self.url.partition("://")
-        if self.url != "embedded" and not (scheme in STORE_SCHEMES and separator and rest):
-            allowed = ", ".join(f"{scheme}://…" for scheme in STORE_SCHEMES)
-            raise ValueError(f'url must be "embedded" or one of {allowed}')
+        if self.url != "embedded":
+            parse_address(self.url)
 
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):

@@ -10,9 +10,11 @@ import msgspec
 import redis.asyncio as aioredis
 
 from dispatcher.messages import CLASSES, Record, Status, decode_record, decode_sheet
+from dispatcher.store.cells_client import at_cell
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
 from dispatcher.store.limit_views import LimitView, limit_view
+from dispatcher.store.scripts import Script
 from dispatcher.store.suspensions import Suspensions, read_suspensions
 
 COUNTED = (
@@ -26,7 +28,8 @@ Known = tuple[Status, int, Record]
 
 class BatchView(NamedTuple):
     """One batch. `counts` has every status by name and adds up to `total`; `codes` counts why
-    messages died or were suppressed ("dead:21211"); `events` counts retried and deferred."""
+    messages died or were suppressed ("dead:21211"); `events` counts retried and deferred; `lanes`
+    are the first it went to (`*` for others), `due_us` is when the last of it may first be sent."""
 
     id: str
     total: int
@@ -36,6 +39,8 @@ class BatchView(NamedTuple):
     created_us: int
     tenant: str
     channel: str
+    lanes: tuple[str, ...] = ()
+    due_us: int = 0
 
 
 class LaneView(NamedTuple):
@@ -84,8 +89,9 @@ class Inspector:
     """Read-only. All methods raise StoreUnavailable."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
-        self._client = client
+        self._client = at_cell(client, keys.tag)
         self._keys = keys
+        self._clock = Script(client, keys, "clock")
 
     async def records(self, batch: str, indexes: Sequence[int]) -> dict[int, Known]:
         """What is recorded of these messages; those never settled are left out."""
@@ -133,6 +139,7 @@ class Inspector:
         start = len(self._keys.name("batch")) + 1
         pattern, cursor = self._keys.name("batch", "*"), 0
         names: set[str] = set()
+        await self.now_us()  # a walk names no key: only what does finds a cell that has moved
         while True:
             scan = partial(self._client.scan, cursor, pattern, 1000)
             cursor, found = await answering(scan)
@@ -220,17 +227,21 @@ class Inspector:
 
     async def now_us(self) -> int:
         """The time by the store's clock."""
-        seconds, micros = await answering(self._client.time)
-        return int(seconds) * 1_000_000 + int(micros)
+        return int(await self._clock(self._keys.name("control")))
 
     async def _hashes(self, names: Iterable[str]) -> list[dict[str, str]]:
         """Whole hashes in one round trip."""
-        pipeline = self._client.pipeline(transaction=False)
-        for name in names:
-            pipeline.hgetall(name)
+        wanted = list(names)
+
+        async def read() -> list[dict[bytes, bytes]]:
+            pipeline = self._client.pipeline(transaction=False)
+            for name in wanted:
+                pipeline.hgetall(name)
+            return await pipeline.execute()
+
         return [
             {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
-            for fields in await answering(pipeline.execute)
+            for fields in await answering(read)
         ]
 
     async def workers(self) -> int:
@@ -270,6 +281,8 @@ def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:
         number.get("created", 0),
         fields.get("tenant", b"").decode(),
         fields.get("channel", b"").decode(),
+        tuple(fields.get("lanes", b"").decode().split()),
+        number.get("due", 0),
     )
 
 

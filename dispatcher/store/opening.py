@@ -51,11 +51,14 @@ async def open_store(
         "tls_ca": config.tls_ca,
         "tls_cert": config.tls_cert,
         "tls_key": config.tls_key,
+        "sentinel_username": _reveal(config.sentinel_username),
+        "sentinel_password": _reveal(config.sentinel_password),
     }
-    client, blocking = connect(url, options), connect(url, options, blocking=True)
+    keys = Keys(config.prefix)
+    client = connect(url, options, keys.tag)
+    blocking = connect(url, options, keys.tag, blocking=True)
     try:
         await reach(client, patience)
-        keys = Keys(config.prefix)
         yield Store(url, keys, client, blocking, Queue(client, keys), Inspector(client, keys))
     finally:
         await client.aclose()

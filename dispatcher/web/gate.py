@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from dispatcher.errors import StoreUnavailable
-from dispatcher.store.gathering import GatheringClient
+from dispatcher.store.gathering import gather
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Submissions
@@ -34,7 +34,7 @@ class Gate:
 
     def open(self, store: Store) -> None:
         """Calls may come."""
-        client, keys = GatheringClient(store.client), store.keys
+        client, keys = gather(store.client), store.keys
         self._opened = Opened(store, Queue(client, keys), Submissions(client, keys))
 
     def close(self) -> None:
