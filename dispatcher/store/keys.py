@@ -8,10 +8,14 @@ lanes      zset    <provider>              lane -> time (us) at which it may nex
 lane       hash    <lane>                  limits (space separated), depth:<class> (messages
                                            waiting), back:<class> (those of them in the queue of
                                            `~`), vt:<class> (virtual time), floor:<class>,
-                                           w:<tenant>, until (suspended, us), sent, retried,
-                                           deferred, dead, paused (us, until when), reason,
-                                           idle (us, since when it is empty, and what had gone
-                                           through it by then)
+                                           w:<tenant>, sent, retried, deferred, dead, paused
+                                           (us, until when), idle (us, since when it is empty, and
+                                           what had gone through it by then)
+suspended  hash    -                       pattern of lanes -> change number, us until when, reason
+resumed    hash    -                       pattern -> change number: suspensions before it do not
+                                           hold for its lanes
+providers  hash    -                       provider that had messages -> when a worker claimed of
+                                           it (us, to some seconds; 0 = never)
 fair       zset    <lane>:<class>          tenant -> virtual time
 queue      stream  <queue>                 entries: n, c, batch, expires, body; a (the first a rows
                                            may have been sent), r (reclaims). Tenant `~`: put back
@@ -41,7 +45,8 @@ batch      hash    <batch>                 total, left, scheduled, a count per s
                                            suppressed:<code>, retried, deferred, created (us),
                                            tenant, channel, options, cancel (no more of it is sent),
                                            lanes (up to 8, `*`: and others), due (us, the latest),
-                                           p:<first index> (part guard)
+                                           p:<first index> (part guard), reopened (1: forgotten,
+                                           and known again by its dead letters)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
 queued_by  hash    -                       tenant -> its messages without an outcome
@@ -51,6 +56,8 @@ status     hash    <batch>:<index // 1024> index -> value of messages.encode_rec
                                            messages without a field of their own; absent = queued
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
+audit      zset    -                       action of an operator -> time (us)
+actions    hash    -                       action -> msgpack {who, what, on, detail, reason, count}
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
 janitor    hash    -                       worker and until (us): who has the task; step, position,

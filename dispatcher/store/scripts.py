@@ -23,7 +23,14 @@ Argument = bytes | str | int | float
 
 
 _PARTS = {
-    "claim": ("lib", "pace", "shares"),
+    "claim": ("lib", "suspensions", "pace", "shares"),
+    "suspend": ("lib", "suspensions", "actions"),
+    "override": ("lib", "actions"),
+    "cancel": ("lib", "actions"),
+    "replay": ("lib", "actions"),
+    "drop": ("lib", "actions"),
+    "move": ("lib", "actions"),
+    "scheduled": ("lib", "suspensions"),
     "mend": ("lib", "recount"),
     "tidy": ("lib", "recount"),
 }

@@ -13,6 +13,7 @@ import redis.asyncio as aioredis
 from dispatcher.errors import DispatcherError
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import Keys
+from dispatcher.store.operations import Action, packed
 from dispatcher.store.scripts import Script
 
 KEPT_SECONDS = 24 * 3600
@@ -80,13 +81,15 @@ class Submissions:
         tenant, options = await answering(partial(self._client.hmget, name, fields))
         return None if tenant is None else Owner(tenant.decode(), (options or b"").decode())
 
-    async def cancel(self, batch: str, providers: Iterable[str]) -> bool:
+    async def cancel(
+        self, batch: str, providers: Iterable[str], action: Action | None = None
+    ) -> bool:
         """Cancel what is not sent, wherever it waits; workers write the outcomes as they reach it.
-        False for an unknown batch."""
-        names, passed = tuple(providers), 0
+        `action` where an operator does it. False for an unknown batch."""
+        noted, names, passed = packed(action), tuple(providers), 0
         while True:
             reply = await self._cancel(
-                self._keys.name("batch", batch), batch, passed, LOOKED_AT, *names
+                self._keys.name("batch", batch), batch, passed, LOOKED_AT, noted, *names
             )
             if reply[0] == b"unknown":
                 return False
