@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-REGISTRY = CollectorRegistry()
+REGISTRY = CollectorRegistry(auto_describe=True)
 
 MESSAGES = Counter(
     "dispatcher_messages",
@@ -211,7 +211,7 @@ class Timings(Collector):
         self._name = name
         self._text = text
         self._bounds = tuple(bounds)
-        self._label = label
+        self.labels = (label,) if label else ()
         self._series: dict[str, Timing] = {}
         REGISTRY.register(self)
 
@@ -224,15 +224,14 @@ class Timings(Collector):
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """See prometheus_client.registry.Collector."""
-        labels = [self._label] if self._label else []
-        family = HistogramMetricFamily(self._name, self._text, labels=labels)
+        family = HistogramMetricFamily(self._name, self._text, labels=self.labels)
         for value, series in list(self._series.items()):
             running, buckets = 0, []
             for bound, count in zip((*series.bounds, float("inf")), series.counts, strict=True):
                 running += count
                 shown = "+Inf" if bound == float("inf") else str(bound)
                 buckets.append((shown, float(running)))
-            family.add_metric([value] if labels else [], buckets, series.total)
+            family.add_metric([value] if self.labels else [], buckets, series.total)
         yield family
 
 
