@@ -29,11 +29,12 @@ _unpack_limits = msgspec.msgpack.Decoder(list[tuple[str, list[str]]]).decode
 
 class StoreView(NamedTuple):
     """The store as a whole. `workers` are those registered and when each gave its last sign (us),
-    `unfinished` the messages without an outcome, `letters` those dead or unknown; memory in bytes,
-    of `memory_most` (0: no bound)."""
+    `sent` and `unfinished` the messages sent since the store began and those without an outcome,
+    `letters` those dead or unknown; memory in bytes, of `memory_most` (0: no bound)."""
 
     now_us: int
     workers: dict[str, int]
+    sent: int
     unfinished: int
     letters: int
     memory: int
@@ -79,15 +80,18 @@ class Survey:
         pipeline = self._client.pipeline(transaction=False)
         pipeline.time()
         pipeline.zrange(self._keys.name("workers"), 0, -1, withscores=True)
+        pipeline.hget(self._keys.name("totals"), "sent")
         pipeline.get(self._keys.name("queued"))
         pipeline.zcard(self._keys.name("dead"))
         pipeline.info("memory")
         for provider in providers:
             pipeline.hmget(self._keys.name("breaker", provider), "state", "until")
-        time, workers, queued, letters, memory, *breakers = await answering(pipeline.execute)
+        replies = await answering(pipeline.execute)
+        time, workers, sent, queued, letters, memory, *breakers = replies
         return StoreView(
             int(time[0]) * 1_000_000 + int(time[1]),
             {name.decode(): int(beat) for name, beat in workers},
+            int(sent or 0),
             max(0, int(queued or 0)),
             int(letters),
             int(memory["used_memory"]),
