@@ -1,5 +1,5 @@
-"""A terminal as a live view uses it: left as it was found, with changed lines only written, and keys
-as they are pressed."""
+"""A terminal as a live view uses it: left as it was found; only changed lines are written, and keys
+come as they are pressed."""
 
 from __future__ import annotations
 

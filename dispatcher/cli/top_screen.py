@@ -9,13 +9,15 @@ from rich.cells import set_cell_size
 from rich.text import Text
 
 from dispatcher.cli.figures import rate_text, span_text
-from dispatcher.cli.top_view import LaneLine, View, ordered
+from dispatcher.cli.top_view import LaneLine, LimitLine, View, ordered
 from dispatcher.messages import CLASSES
 
 WIDE, MEDIUM = 110, 76
 """From so many columns on there is more to see."""
 BAR = 8
-LANE_MOST = 40
+LANE_MOST = 32
+LIMIT_LEAST = 20
+WAITS = "waits for"
 LIMITS_SHOWN = 3
 CODES_SHOWN = 3
 FULL, LOW = 0.95, 0.5
@@ -91,22 +93,18 @@ def _header(view: View, width: int, trouble: str = "") -> Iterator[Text]:
     title, clock = Text("dispatcher top", "bold"), f"{view.at[11:19]}Z"
     right = Text(f"{trouble} since {clock}", "bold red") if trouble else Text(clock, "dim")
     yield title.append(" " * (width - title.cell_len - right.cell_len)).append_text(right)
-    yield _facts(_messages(view))
-    line = _facts(_means(view))
-    for name, state in view.breakers.items():
-        line.append(f"   breaker {name} {state}", "bold red")
-    yield line
+    yield _facts(_messages(view), width)
+    yield _facts(_means(view), width)
 
 
 def _messages(view: View) -> Iterator[Fact]:
     yield Fact("", f"{view.rate:,.0f}/s now")
     yield Fact("sent", f"{view.sent:,}")
     yield Fact("waiting", f"{view.waiting:,}")
-    elsewhere = view.unfinished - view.waiting
-    if elsewhere > 0:
-        yield Fact("held or scheduled", f"{elsewhere:,}")
     if view.dead:
         yield Fact("dead", f"{view.dead:,}", "bold red")
+    if (elsewhere := view.unfinished - view.waiting) > 0:
+        yield Fact("held or scheduled", f"{elsewhere:,}")
 
 
 def _means(view: View) -> Iterator[Fact]:
@@ -114,18 +112,22 @@ def _means(view: View) -> Iterator[Fact]:
     on = f" on {hosts} hosts" if hosts > 1 else ""
     yield Fact("workers", f"{alive:,}{on}" if alive else "none", "bold" if alive else "bold red")
     yield Fact("store", _memory(view))
+    for name, state in view.breakers.items():
+        yield Fact("breaker", f"{name} {state}", "bold red")
     if view.waiting:
         seconds = view.drain_seconds
         done = "never at this rate" if seconds is None else span_text(seconds) or "now"
         yield Fact("all done in" if seconds is not None else "all done", done)
 
 
-def _facts(facts: Iterable[Fact]) -> Text:
+def _facts(facts: Iterable[Fact], width: int) -> Text:
+    """As many of them as there is room for."""
     line = Text()
     for fact in facts:
-        line.append("   " if line else "")
-        line.append(f"{fact.name} " if fact.name else "", "dim")
-        line.append(fact.value, fact.style)
+        told = Text("   " if line else "").append(f"{fact.name} " if fact.name else "", "dim")
+        told.append(fact.value, fact.style)
+        if line.cell_len + told.cell_len <= width:
+            line.append_text(told)
     return line
 
 
@@ -143,17 +145,23 @@ def _limits(view: View, width: int) -> Iterator[Text]:
     """The limits that bind, those with most behind them first."""
     if not view.limits:
         return
-    line = Text("limits that bind: ", "dim")
+    line = Text().append("limits that bind: ", "dim")
     for at, limit in enumerate(view.limits):
-        told = ", " if at else ""
-        told += limit.name if limit.rate is None else f"{limit.name} {rate_text(limit.rate)}"
-        told += f" ({limit.lanes} lanes)" if limit.lanes > 1 else ""
+        told = (", " if at else "") + _told(limit)
         more = f" and {len(view.limits) - at} more"
         if at and (at == LIMITS_SHOWN or line.cell_len + len(told) + len(more) > width):
             line.append(more, "dim")
             break
-        line.append(told, "")
+        line.append(told, "yellow" if limit.why else "")
     yield line
+
+
+def _told(limit: LimitLine) -> str:
+    rate = "" if limit.rate is None else f" {_rounded(limit.rate)}"
+    facts = [limit.why] if limit.why else []
+    if limit.lanes > 1:
+        facts.append(f"{limit.lanes} lanes")
+    return f"{limit.name}{rate}" + (f" ({', '.join(facts)})" if facts else "")
 
 
 def _footer(width: int) -> Text:
@@ -173,8 +181,9 @@ def _titles(columns: Sequence[Column], name: int, order: str) -> Text:
     for column in columns:
         line.append(" ")
         style = "bold underline" if column.order == order else "dim"
-        line.append(" " * (column.width - len(column.title)))
-        line.append(column.title, style)
+        title = Text().append(column.title, style)
+        title.align("left" if column.title == WAITS else "right", column.width)
+        line.append_text(title)
     return line
 
 
@@ -204,10 +213,10 @@ def _lane(lane: LaneLine, columns: Sequence[Column], name: int) -> list[Text]:
 
 def _shortened(name: str, width: int) -> str:
     """What tells lanes apart is at the end of their names as well."""
-    if len(name) <= width - 1:
+    if len(name) <= width:
         return set_cell_size(name, width)
-    tail = (width - 2) // 2
-    return set_cell_size(f"{name[: width - 2 - tail]}…{name[-tail:]}", width)
+    tail = (width - 1) // 2
+    return set_cell_size(f"{name[: width - 1 - tail]}…{name[-tail:]}", width)
 
 
 def _note(lane: LaneLine) -> Text:
@@ -219,33 +228,26 @@ def _note(lane: LaneLine) -> Text:
     if codes:
         note.append("; " if note else "")
         note.append(f"errors {', '.join(codes)}", "red")
-    if (
-        lane.limit
-        and (lane.used is None or lane.used < LOW or "(" in lane.limit)
-        and not lane.state
-    ):
-        note.append("; " if note else "")
-        note.append(f"waits for {lane.limit}", "yellow")
     return note
 
 
 def _columns(width: int) -> Sequence[Column]:
-    rate = Column("rate/s", 7, lambda lane: _plain(_rate(lane.rate)), "rate")
+    rate = Column("rate/s", 7, lambda lane: Text(_rate(lane.rate)), "rate")
     used = Column("used", 5, _percent)
     done = Column("done in", 7, _done, "drain")
     if width < MEDIUM:
         return rate, used, Column("waiting", 7, lambda lane: _count(lane.backlog), "backlog"), done
     classes = [Column(name, 6, _waiting(name), "backlog") for name in CLASSES]
-    oldest = Column("oldest", 6, lambda lane: _plain(span_text(lane.oldest_seconds)))
+    oldest = Column("oldest", 6, lambda lane: Text(span_text(lane.oldest_seconds)))
     errors = Column("err/s", 5, _failed, "errors")
     if width < WIDE:
         return rate, used, *classes, done, oldest, errors
-    allowed = Column("limit", 8, lambda lane: _plain(_allowed(lane)))
-    return rate, allowed, Column("used", BAR + 5, _bar), *classes, done, oldest, errors
-
-
-def _plain(text: str) -> Text:
-    return Text(text)
+    allowed = Column(
+        "limit", 8, lambda lane: Text("" if lane.allowed is None else _rounded(lane.allowed))
+    )
+    columns = rate, allowed, Column("used", BAR + 5, _bar), *classes, done, oldest, errors
+    rest = width - LANE_MOST - sum(column.width + 1 for column in columns) - 1
+    return (*columns, Column(WAITS, rest, _binding(rest))) if rest >= LIMIT_LEAST else columns
 
 
 def _waiting(class_: str) -> Callable[[LaneLine], Text]:
@@ -273,22 +275,26 @@ def _rate(rate: float) -> str:
     return f"{rate:.1f}" if rate < 10 else _short(rate)
 
 
-def _allowed(lane: LaneLine) -> str:
-    return "" if lane.allowed is None else rate_text(float(f"{lane.allowed:.3g}"))
+def _rounded(rate: float) -> str:
+    return rate_text(float(f"{rate:.3g}"))
+
+
+def _binding(width: int) -> Callable[[LaneLine], Text]:
+    return lambda lane: Text(_shortened(lane.limit, width), "dim")
 
 
 def _percent(lane: LaneLine) -> Text:
     if lane.used is None:
         return Text("·", "dim")
-    return Text(f"{min(lane.used, 9.99):.0%}", _heat(lane))
+    return Text(f"{lane.used:.0%}", _heat(lane))
 
 
 def _bar(lane: LaneLine) -> Text:
     if lane.used is None:
         return Text("·", "dim")
-    filled = round(min(1.0, lane.used) * BAR)
+    filled = round(lane.used * BAR)
     bar = Text("━" * filled, _heat(lane)).append("━" * (BAR - filled), "bright_black")
-    return bar.append_text(Text(f"{min(lane.used, 9.99):>5.0%}"))
+    return bar.append_text(Text(f"{lane.used:>5.0%}"))
 
 
 def _heat(lane: LaneLine) -> str:

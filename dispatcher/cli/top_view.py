@@ -18,14 +18,16 @@ from dispatcher.store.limit_views import LimitView
 
 WORKER = re.compile(r"(?P<host>.+?)\.\d+(\.\d+\.[0-9a-f]{16})?\.[0-9a-f]{8}")
 """A worker's name: its host, process, perhaps its place in a crew, and a random part."""
+ORPHANED = "orphaned"
 FOREVER_SECONDS = 1000 * 86_400.0
 """What is further away is told as never."""
 
 
 class LaneLine(msgspec.Struct, frozen=True):
-    """One lane. Rates are messages per second; `allowed` is what its limits leave it, null without
-    any. `done_seconds` until all that waits has gone, null where nothing tells. `state` is "" or
-    why it stands still, `limit` the one it waits for, `codes` why messages fail, per second."""
+    """One lane. Rates are messages per second; `allowed` is what the slowest of its limits lets
+    pass, null without any. `done_seconds` until all that waits has gone, null where nothing tells.
+    `state` is "" or why it stands still, `limit` the one it waits for, `codes` why messages fail,
+    per second."""
 
     lane: str
     rate: float
@@ -46,14 +48,17 @@ class LaneLine(msgspec.Struct, frozen=True):
 
     @property
     def used(self) -> float | None:
-        """The share of the allowed rate that is used, None without one."""
-        return self.rate / self.allowed if self.allowed else None
+        """The share of the allowed rate that is used, None without one. A rate of seconds ago may
+        be above a limit that was slowed since."""
+        return min(1.0, self.rate / self.allowed) if self.allowed else None
 
 
 class LimitLine(msgspec.Struct, frozen=True):
-    """A limit that holds messages back now, and how many lanes; `rate` is null without one."""
+    """A limit that holds messages back now, and how many lanes; `rate` is null without one. `why`
+    is what it does beyond its rate: a quota used up, a pause the provider asked for, or ""."""
 
     name: str
+    why: str
     rate: float | None
     lanes: int
     waiting: int
@@ -81,7 +86,7 @@ def view_of(found: Overlook, trend: Trend, served: Collection[str]) -> View:
     """`served` are the providers of the configuration."""
     store = found.store
     lanes = [_lane(name, item, trend, served) for name, item in found.lanes.items()]
-    done = [lane.done_seconds for lane in lanes if lane.backlog]
+    done = [lane.done_seconds for lane in lanes if lane.backlog and lane.state != ORPHANED]
     return View(
         datetime.fromtimestamp(store.now_us / 1e6, UTC).isoformat(timespec="seconds"),
         trend.sent(),
@@ -112,7 +117,7 @@ def _lane(name: str, item: Outlook, trend: Trend, served: Collection[str]) -> La
     return LaneLine(
         name,
         pace.sent,
-        item.rate,
+        item.most,
         lane.depth,
         _done(item, pace.sent),
         max(0.0, (now_us - oldest_us) / 1e6),
@@ -120,7 +125,7 @@ def _lane(name: str, item: Outlook, trend: Trend, served: Collection[str]) -> La
         trend.codes(name),
         state,
         reason,
-        _told(limit),
+        limit.name if limit is not None else "",
     )
 
 
@@ -140,7 +145,7 @@ def _state(name: str, item: Outlook, served: Collection[str]) -> tuple[str, str]
     lane, breaker, now_us = item.standing.lane, item.standing.breaker, item.standing.now_us
     provider = name.partition("/")[0]
     if provider not in served:
-        return "orphaned", f"no [providers.{provider}] in the configuration"
+        return ORPHANED, f"no [providers.{provider}] in the configuration"
     if lane.suspended_us > now_us:
         return (
             "suspended",
@@ -159,13 +164,10 @@ def _until(time_us: int, now_us: int) -> str:
     return f"until {moment(time_us)[11:19]}Z" if time_us > now_us else "about to be tried"
 
 
-def _told(limit: LimitView | None) -> str:
-    """A limit with what it does beyond its rate."""
-    if limit is None:
-        return ""
+def _why(limit: LimitView) -> str:
     if limit.spent is not None:
-        return f"{limit.name} (quota of the {limit.spent.period} used up)"
-    return f"{limit.name} (paused)" if limit.paused_us else limit.name
+        return f"{limit.spent.period}'s quota used up"
+    return "paused" if limit.paused_us else ""
 
 
 def _limits(found: Overlook) -> list[LimitLine]:
@@ -176,6 +178,7 @@ def _limits(found: Overlook) -> list[LimitLine]:
     lines = [
         LimitLine(
             name,
+            _why(found.limits[name]),
             1e6 / found.limits[name].interval_us if found.limits[name].interval_us else None,
             len(names),
             sum(depth[lane] for lane in names),

@@ -17,11 +17,13 @@ TURN = 200
 
 
 class Outlook(NamedTuple):
-    """What lies ahead of one lane. `rate` is what its limits let pass (messages of one segment per
-    second, its share of limits that others wait for, too), None without any; it lets its next
-    message pass in `opens` seconds; `drain` is class → seconds until what waits of it has gone."""
+    """What lies ahead of one lane. Of its limits the slowest lets `most` messages of one segment
+    pass per second, and `rate` is its share where others wait for them, too; None without a rate.
+    It lets its next message pass in `opens` seconds; `drain` is class → seconds until what waits of
+    it has gone."""
 
     standing: Standing
+    most: float | None
     rate: float | None
     opens: float
     drain: dict[str, float]
@@ -59,34 +61,43 @@ OWN = "provider:"
 async def _outlooks(
     lanes: Mapping[str, LaneView], limits: Mapping[str, LimitView], store: StoreView
 ) -> dict[str, Outlook]:
-    rates = await _rates(lanes.values(), limits)
+    alone = {name: _slowest(lane, limits) for name, lane in lanes.items()}
+    rates = await _shares(lanes.values(), limits, alone)
     found: dict[str, Outlook] = {}
     for name, lane in lanes.items():
         met = tuple(limits[limit] for limit in lane.limits if limit in limits)
         standing = Standing(lane, met, store.breakers[name.partition("/")[0]], store.now_us)
-        rate = rates[name]
+        most, rate = alone[name], rates[name]
         opens = (opens_us(standing) - store.now_us) / 1e6
         drain = turns_at(standing, 1e6 / rate)
-        found[name] = Outlook(standing, rate if rate < math.inf else None, opens, drain)
+        found[name] = Outlook(standing, _finite(most), _finite(rate), opens, drain)
         if len(found) % TURN == 0:
             await asyncio.sleep(0)
     return found
 
 
-async def _rates(lanes: Iterable[LaneView], limits: Mapping[str, LimitView]) -> dict[str, float]:
-    """Lane → messages per second: what each limit leaves it beside others that wait."""
-    alone: dict[str, float] = {}
+def _finite(rate: float) -> float | None:
+    return rate if rate < math.inf else None
+
+
+def _slowest(lane: LaneView, limits: Mapping[str, LimitView]) -> float:
+    longest = max((limits[name].interval_us for name in lane.limits if name in limits), default=0.0)
+    return 1e6 / longest if longest else math.inf
+
+
+async def _shares(
+    lanes: Iterable[LaneView], limits: Mapping[str, LimitView], alone: Mapping[str, float]
+) -> dict[str, float]:
+    """Lane → messages per second: what each limit leaves it beside others that wait. `alone` is
+    what they would have without the others."""
     sharing: dict[str, list[LaneView]] = {}
-    rates: dict[str, float] = {}
-    for lane in lanes:
-        met = [name for name in lane.limits if name in limits and limits[name].interval_us]
-        alone[lane.lane] = min((1e6 / limits[name].interval_us for name in met), default=math.inf)
-        rates[lane.lane] = alone[lane.lane]
-        if lane.waiting:
-            for name in met:
+    for at, lane in enumerate(lanes):
+        for name in lane.limits if lane.waiting else ():
+            if name in limits and limits[name].interval_us:
                 sharing.setdefault(name, []).append(lane)
-        if len(rates) % TURN == 0:
+        if at % TURN == 0:
             await asyncio.sleep(0)
+    rates = dict(alone)
     for name, members in sharing.items():
         if len(members) > 1:
             level = fair_level(
