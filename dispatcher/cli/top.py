@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -16,7 +17,7 @@ from dispatcher.cli.options import State, config_option, json_option, load_confi
 from dispatcher.cli.running import run, stop_on_signals
 from dispatcher.cli.terminal import Terminal
 from dispatcher.cli.top_screen import Look, draw, page, table
-from dispatcher.cli.top_view import ORDERS, View, ordered, view_of
+from dispatcher.cli.top_view import ORDERS, View, ordered, view_of, with_codes
 from dispatcher.config import Config
 from dispatcher.engine.overlook import overlook
 from dispatcher.engine.trend import Trend
@@ -25,6 +26,8 @@ from dispatcher.store.opening import open_store
 from dispatcher.store.survey import Survey
 
 REFRESH_SECONDS = 1.0
+REST = 4
+"""Of very many lanes a view takes longer; so many times as long the store is left alone."""
 LANES_WITH_CODES = 100
 """Lanes whose error codes are read: the first in the order, more than a screen has."""
 PIPE_WIDTH = 120
@@ -76,9 +79,9 @@ class _Reader:
         found = await overlook(self._survey, self._providers)
         self._trend.add(found)
         view = view_of(found, self._trend, self._providers)
-        lanes = [line.lane for line in ordered(view.lanes, self.order)[:LANES_WITH_CODES]]
-        self._trend.add_codes(await self._survey.errors(lanes))
-        return view_of(found, self._trend, self._providers)
+        first = [line.lane for line in ordered(view.lanes, self.order)[:LANES_WITH_CODES]]
+        self._trend.add_codes(await self._survey.errors(first))
+        return with_codes(view, {lane: self._trend.codes(lane) for lane in first})
 
 
 @asynccontextmanager
@@ -137,13 +140,15 @@ class _Live:
 
     async def _keep_reading(self) -> None:
         while True:
+            before = time.monotonic()
             try:
                 self._view = await self._reader.read()
                 self._trouble = ""
             except StoreUnavailable:
                 self._trouble = "the store does not answer"
             self._show()
-            await asyncio.sleep(REFRESH_SECONDS)
+            took = time.monotonic() - before
+            await asyncio.sleep(max(REFRESH_SECONDS, took * REST))
 
     def _show(self) -> None:
         if self._view is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -104,6 +104,15 @@ def view_of(found: Overlook, trend: Trend, served: Collection[str]) -> View:
     )
 
 
+def with_codes(view: View, codes: Mapping[str, dict[str, float]]) -> View:
+    """The view with why messages of some lanes fail: lane → code → messages per second."""
+    lanes = [
+        msgspec.structs.replace(line, codes=codes[line.lane]) if line.lane in codes else line
+        for line in view.lanes
+    ]
+    return msgspec.structs.replace(view, lanes=lanes)
+
+
 def _is_open(breaker: BreakerView) -> bool:
     return breaker.state != "closed"
 
@@ -122,7 +131,7 @@ def _lane(name: str, item: Outlook, trend: Trend, served: Collection[str]) -> La
         _done(item, pace.sent),
         max(0.0, (now_us - oldest_us) / 1e6),
         pace.failed,
-        trend.codes(name),
+        {},
         state,
         reason,
         limit.name if limit is not None else "",

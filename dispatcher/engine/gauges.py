@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from dispatcher.engine.clock import monotonic
-from dispatcher.engine.overlook import Outlook, Overlook, overlook
+from dispatcher.engine.overlook import Outlook, Overlook, in_turns, overlook
 from dispatcher.errors import DispatcherError
 from dispatcher.messages import Lane
 from dispatcher.metrics import BREAKER_STATES, CARRIERS, WHOLE_STORE, Series, StoreGauges
@@ -25,6 +25,8 @@ LEASE_SECONDS = 15.0
 PAUSE_SECONDS = 0.01
 """Between two pages of lanes: ten thousand lanes then take the store a tenth of its time for half a
 second."""
+READING_MOST = 5
+"""Reading takes at most one in so many seconds: of very many lanes it is done less often."""
 LEAVE_SECONDS = 1.0
 DRAINABLE_SECONDS = 60.0
 
@@ -49,6 +51,8 @@ class Gauges:
         self._refresh = refresh
         self._seconds = lease
         self._shows = False
+        self._next = 0.0
+        self._series: Readings = {}
         self._troubled = False
         self._seen: set[tuple[str, ...]] = set()
 
@@ -65,30 +69,31 @@ class Gauges:
         """Whatever keeps the gauges from being read must keep nothing else from its work."""
         try:
             await self._turn()
-        except DispatcherError as error:
+        except Exception as error:
             if not self._troubled:
-                log.warning("gauges of the store are not shown: %s", error)
+                unexpected = not isinstance(error, DispatcherError)
+                log.warning("gauges of the store are not shown: %s", error, exc_info=unexpected)
             self._troubled = True
         else:
             self._troubled = False
 
     async def _turn(self) -> None:
-        if not await self._holds():
-            return self._clear()
-        found = await overlook(self._survey, self._providers, PAUSE_SECONDS)
-        series = self._readings(found)
         before = monotonic()
-        if await self._holds():
-            self._shown.show(series, before + self._seconds)
+        holds = await self._lease.hold(self._seconds)
+        if holds and before >= self._next:
+            self._series = await self._read()
+            now = monotonic()
+            self._next = now + max(self._refresh, (now - before) * (READING_MOST - 1))
+            before, holds = now, await self._lease.hold(self._seconds)
+        if holds:
+            self._shown.show(self._series, before + self._seconds)
             self._shows = True
         else:
             self._clear()
 
-    async def _holds(self) -> bool:
-        return await self._lease.hold(self._seconds)
-
     def _clear(self) -> None:
         """Others in this process may show theirs."""
+        self._next = 0.0
         if self._shows:
             self._shown.clear()
             self._shows = False
@@ -99,8 +104,9 @@ class Gauges:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._lease.give_up()
 
-    def _readings(self, found: Overlook) -> Readings:
-        series = readings(found, self._providers)
+    async def _read(self) -> Readings:
+        found = await overlook(self._survey, self._providers, PAUSE_SECONDS)
+        series = await readings(found, self._providers)
         self._seen |= series["dispatcher_queue_depth"].keys()
         for name in ("queue_depth", "queue_oldest_seconds", "drain_seconds"):
             shown = series[f"dispatcher_{name}"]
@@ -109,29 +115,24 @@ class Gauges:
         return series
 
 
-def readings(found: Overlook, providers: Collection[str]) -> Readings:
+async def readings(found: Overlook, providers: Collection[str]) -> Readings:
     """The values of all gauges; `providers` are those that somebody serves."""
     store = found.store
-    lanes = found.lanes.values()
-    orphaned = sum(
-        lane.standing.lane.waiting
-        for name, lane in found.lanes.items()
-        if _provider(name) not in providers
-    )
     alone = {
-        "orphaned_messages": orphaned,
-        "drainable_messages": sum(map(drainable, lanes)),
         "unfinished_messages": store.unfinished,
         "dead_letters": store.letters,
         "workers": len(store.workers),
         "store_memory_bytes": store.memory,
         "store_memory_limit_bytes": store.memory_most,
     }
+    breakers = store.breakers.items()
+    states: Series = {(name,): float(BREAKER_STATES[breaker.state]) for name, breaker in breakers}
     return {
         **{f"dispatcher_{name}": {(): float(value)} for name, value in alone.items()},
-        **_of_lanes(lanes),
-        **_of_limits(found.limits.values()),
-        **_of_providers(found),
+        "dispatcher_breaker_state": states,
+        **await _of_lanes(found),
+        **await _of_totals(found, providers),
+        **await _of_limits(found.limits.values()),
     }
 
 
@@ -144,11 +145,11 @@ def drainable(lane: Outlook) -> float:
     return min(float(waiting), lane.rate * rest)
 
 
-def _of_lanes(lanes: Iterable[Outlook]) -> Readings:
+async def _of_lanes(found: Overlook) -> Readings:
     depth: Series = defaultdict(float)
     oldest: Series = defaultdict(float)
     drain: Series = defaultdict(float)
-    for outlook in lanes:
+    async for outlook in in_turns(found.lanes.values()):
         lane, now_us = outlook.standing.lane, outlook.standing.now_us
         provider, _, carrier = Lane.parse(lane.lane)
         for class_, waiting in lane.depth.items():
@@ -165,12 +166,29 @@ def _of_lanes(lanes: Iterable[Outlook]) -> Readings:
     }
 
 
-def _of_limits(limits: Iterable[LimitView]) -> Readings:
+async def _of_totals(found: Overlook, providers: Collection[str]) -> Readings:
+    suspended: Series = {(name,): 0.0 for name in found.store.breakers}
+    orphaned = leaving = 0.0
+    async for name, outlook in in_turns(found.lanes.items()):
+        provider, lane = name.partition("/")[0], outlook.standing.lane
+        leaving += drainable(outlook)
+        if provider not in providers:
+            orphaned += lane.waiting
+        if lane.suspended_us > found.store.now_us:
+            suspended[provider,] += 1
+    return {
+        "dispatcher_lanes_suspended": suspended,
+        "dispatcher_orphaned_messages": {(): orphaned},
+        "dispatcher_drainable_messages": {(): leaving},
+    }
+
+
+async def _of_limits(limits: Iterable[LimitView]) -> Readings:
     """The values of a limit with `each` are told as one: their number has no bound."""
     rate: Series = defaultdict(float)
     used: Series = defaultdict(float)
     paused: Series = defaultdict(float)
-    for limit in limits:
+    async for limit in in_turns(limits):
         key = (limit.name.partition("/")[0],)
         paused[key] = max(paused[key], limit.paused_us / 1e6)
         if limit.interval_us:
@@ -185,17 +203,3 @@ def _of_limits(limits: Iterable[LimitView]) -> Readings:
         "dispatcher_limit_used_ratio": used,
         "dispatcher_limit_paused_seconds": paused,
     }
-
-
-def _of_providers(found: Overlook) -> Readings:
-    suspended: Series = {(name,): 0.0 for name in found.store.breakers}
-    for name, outlook in found.lanes.items():
-        if outlook.standing.lane.suspended_us > found.store.now_us:
-            suspended[_provider(name),] += 1
-    breakers = found.store.breakers.items()
-    states: Series = {(name,): float(BREAKER_STATES[breaker.state]) for name, breaker in breakers}
-    return {"dispatcher_breaker_state": states, "dispatcher_lanes_suspended": suspended}
-
-
-def _provider(lane: str) -> str:
-    return lane.partition("/")[0]

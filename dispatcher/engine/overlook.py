@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from dispatcher.engine.waiting import Standing, opens_us, turns_at
 from dispatcher.store.inspector import LaneView
 from dispatcher.store.limit_views import LimitView
 from dispatcher.store.survey import StoreView, Survey
 
-TURN = 200
+T = TypeVar("T")
+TURN = 100
 """Lanes looked at before the event loop has its turn again: a worker may be the one that looks."""
 
 
@@ -58,21 +59,27 @@ OWN = "provider:"
 """What the name of a provider's own limit begins with; every provider has one."""
 
 
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """Items of something long; now and then the event loop has its turn."""
+    for at, item in enumerate(items, 1):
+        yield item
+        if at % TURN == 0:
+            await asyncio.sleep(0)
+
+
 async def _outlooks(
     lanes: Mapping[str, LaneView], limits: Mapping[str, LimitView], store: StoreView
 ) -> dict[str, Outlook]:
-    alone = {name: _slowest(lane, limits) for name, lane in lanes.items()}
+    alone = {lane.lane: _slowest(lane, limits) async for lane in in_turns(lanes.values())}
     rates = await _shares(lanes.values(), limits, alone)
     found: dict[str, Outlook] = {}
-    for name, lane in lanes.items():
+    async for name, lane in in_turns(lanes.items()):
         met = tuple(limits[limit] for limit in lane.limits if limit in limits)
         standing = Standing(lane, met, store.breakers[name.partition("/")[0]], store.now_us)
         most, rate = alone[name], rates[name]
         opens = (opens_us(standing) - store.now_us) / 1e6
         drain = turns_at(standing, 1e6 / rate)
         found[name] = Outlook(standing, _finite(most), _finite(rate), opens, drain)
-        if len(found) % TURN == 0:
-            await asyncio.sleep(0)
     return found
 
 
@@ -90,22 +97,18 @@ async def _shares(
 ) -> dict[str, float]:
     """Lane → messages per second: what each limit leaves it beside others that wait. `alone` is
     what they would have without the others."""
-    sharing: dict[str, list[LaneView]] = {}
-    for at, lane in enumerate(lanes):
+    sharing: dict[str, list[str]] = {}
+    async for lane in in_turns(lanes):
         for name in lane.limits if lane.waiting else ():
             if name in limits and limits[name].interval_us:
-                sharing.setdefault(name, []).append(lane)
-        if at % TURN == 0:
-            await asyncio.sleep(0)
+                sharing.setdefault(name, []).append(lane.lane)
     rates = dict(alone)
-    for name, members in sharing.items():
+    async for name, members in in_turns(sharing.items()):
         if len(members) > 1:
-            level = fair_level(
-                1e6 / limits[name].interval_us, [alone[lane.lane] for lane in members]
-            )
-            for lane in members:
-                rates[lane.lane] = min(rates[lane.lane], level)
-            await asyncio.sleep(0)
+            capacity = 1e6 / limits[name].interval_us
+            level = fair_level(capacity, [alone[lane] for lane in members])
+            async for lane_name in in_turns(members):
+                rates[lane_name] = min(rates[lane_name], level)
     return rates
 
 

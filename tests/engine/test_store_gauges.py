@@ -48,7 +48,8 @@ async def rate(store: Store, name: str, per_second: float, **more: object) -> No
 async def look(store: Store, *served: str) -> tuple[Overlook, dict[str, metrics.Series]]:
     found = await overlook(Survey(store.client, store.keys), served)
     return found, {
-        name.removeprefix("dispatcher_"): series for name, series in readings(found, served).items()
+        name.removeprefix("dispatcher_"): series
+        for name, series in (await readings(found, served)).items()
     }
 
 
