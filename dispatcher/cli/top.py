@@ -139,7 +139,7 @@ class _Live:
                 await reading
 
     async def _keep_reading(self) -> None:
-        while True:
+        while not self._stop.is_set():
             before = time.monotonic()
             try:
                 self._view = await self._reader.read()

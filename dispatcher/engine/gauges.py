@@ -58,10 +58,14 @@ class Gauges:
 
     async def run(self) -> None:
         """Until cancelled; then another process may show them at once."""
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            while True:
+            # A write of the client may swallow a cancellation (asyncio.wait_for before 3.12).
+            while not task.cancelling():
                 await self._try()
-                await asyncio.sleep(self._refresh)
+                if not task.cancelling():
+                    await asyncio.sleep(self._refresh)
         finally:
             await self._leave()
 

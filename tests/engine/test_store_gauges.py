@@ -244,3 +244,14 @@ async def test_what_has_gone_is_told_as_none(waiting: Store) -> None:
             return process.depth() == 0
 
         await until(none)
+
+
+async def test_it_ends_whenever_it_is_cancelled(waiting: Store) -> None:
+    for delay in range(40):
+        task = asyncio.create_task(
+            Gauges(waiting, ["p"], shown=StoreGauges(CollectorRegistry())).run()
+        )
+        await asyncio.sleep(delay * 0.0003)
+        task.cancel()
+        async with asyncio.timeout(20):
+            await asyncio.wait([task])
