@@ -23,6 +23,7 @@ COMMANDS = {
     "worker": ("dispatcher.cli.worker:worker", "Run workers."),
     "send": ("dispatcher.cli.send:send", "Submit the messages of a file."),
     "status": ("dispatcher.cli.status:status", "Show totals, a batch or a message."),
+    "top": ("dispatcher.cli.top:top", "Watch lanes, rates, backlog and errors live."),
     "limits": ("dispatcher.cli.limits:limits", "Show limits, or set and reset their rates."),
     "explain": ("dispatcher.cli.explain:explain_", "Say what a message to an address would meet."),
     "lanes": ("dispatcher.cli.lanes:lanes", "Show what waits in every lane, and what for."),

@@ -13,6 +13,7 @@ from typing import Any
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
+from dispatcher.engine.gauges import Gauges
 from dispatcher.engine.heart import Heart
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
@@ -193,6 +194,7 @@ class _Life:
                 ("control", self._changes.run()),
                 ("loop", watch_loop()),
                 ("janitor", janitor.run()),
+                ("gauges", Gauges(self._store, self._config.providers).run()),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )
         ]

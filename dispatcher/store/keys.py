@@ -58,6 +58,9 @@ dead       zset    -                       message id -> time (us) it became dea
 letters    hash    -                       message id -> msgpack of store.queue.Letter
 audit      zset    -                       action of an operator -> time (us)
 actions    hash    -                       action -> msgpack {who, what, on, detail, reason, count}
+totals     hash    -                       sent, retried, deferred, dead: of all lanes
+errors     hash    <lane>                  error:<code> -> messages of the lane not accepted so
+lease      string  <role>                  which process has a role that one at a time has: gauges
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
 janitor    hash    -                       worker and until (us): who has the task; step, position,

@@ -31,6 +31,7 @@ _PARTS = {
     "drop": ("lib", "actions"),
     "move": ("lib", "actions"),
     "scheduled": ("lib", "suspensions"),
+    "survey_lanes": ("lib", "suspensions"),
     "mend": ("lib", "recount"),
     "tidy": ("lib", "recount"),
 }

@@ -37,6 +37,11 @@ local function count(hash, field, change)
   fields[field] = (fields[field] or 0) + change
 end
 
+local function count_lane(lane, field, change)
+  count(key('lane', lane), field, change)
+  count(key('totals'), field, change)
+end
+
 -- The values stored for these outcomes, read with one call per status hash.
 local function stored(batch, outcomes)
   local blocks, found = {}, {}
@@ -89,7 +94,7 @@ local function write_sheets(batch, lane, sheets, values)
     redis.call('EXPIRE', status, ttl)
     count(key('batch', batch), 'sent', sheet[3])
     count(key('batch', batch), 'left', -sheet[3])
-    count(key('lane', lane), 'sent', sheet[3])
+    count_lane(lane, 'sent', sheet[3])
   end
 end
 
@@ -125,11 +130,12 @@ local function settle(item)
     end
   end
   for field, n in pairs(item[6]) do
-    count(key('batch', batch), field, n)
-    if field == 'retried' or field == 'deferred' then count(key('lane', lane), field, n) end
+    local failed = string.match(field, '^error:')
+    count(failed and key('errors', lane) or key('batch', batch), field, n)
+    if field == 'retried' or field == 'deferred' then count_lane(lane, field, n) end
   end
   for _, o in ipairs(outcomes) do
-    if o[3] == 's' or o[3] == 'd' then count(key('lane', lane), WORDS[o[3]], 1) end
+    if o[3] == 's' or o[3] == 'd' then count_lane(lane, WORDS[o[3]], 1) end
   end
   if done == 1 then
     remove(queue, id)
@@ -207,7 +213,9 @@ for hash, fields in pairs(counts) do
   end
   for field, change in pairs(fields) do
     local value = redis.call('HINCRBY', hash, field, change)
-    if field == 'left' and value <= 0 then redis.call('EXPIRE', hash, ttl) end
+    if field == 'left' and value <= 0 or string.match(field, '^error:') then
+      redis.call('EXPIRE', hash, ttl)
+    end
   end
 end
 for tenant, change in pairs(waiting) do

@@ -22,14 +22,14 @@ end
 
 local function covers(pattern, lane) return glob(pattern, lane) or glob(pattern .. '/*', lane) end
 
-local rules -- pattern -> {number, until}; resumes: pattern -> number
+local rules -- pattern -> {number, until, reason}; resumes: pattern -> number
 local resumes = {}
 local function read_rules()
   rules = {}
   local all = redis.call('HGETALL', key('suspended'))
   for i = 1, #all, 2 do
-    local number, ends = string.match(all[i + 1], '^(%d+) (%d+)')
-    rules[all[i]] = { tonumber(number), tonumber(ends) }
+    local number, ends, reason = string.match(all[i + 1], '^(%d+) (%d+) ?(.*)$')
+    rules[all[i]] = { tonumber(number), tonumber(ends), reason }
   end
   if #all == 0 then return end
   all = redis.call('HGETALL', key('resumed'))
@@ -42,12 +42,14 @@ local function resumed_since(lane, number)
   end
 end
 
--- Until when a lane is suspended (us); 0 or in the past: it is not.
+-- Until when a lane is suspended (us; 0 or in the past: it is not), and why.
 local function suspended_until(lane)
   if not rules then read_rules() end
-  local ends = 0
+  local ends, reason = 0, ''
   for pattern, rule in pairs(rules) do
-    if rule[2] > ends and covers(pattern, lane) and not resumed_since(lane, rule[1]) then ends = rule[2] end
+    if rule[2] > ends and covers(pattern, lane) and not resumed_since(lane, rule[1]) then
+      ends, reason = rule[2], rule[3]
+    end
   end
-  return ends
+  return ends, reason
 end
