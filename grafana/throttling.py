@@ -1,0 +1,153 @@
+"""Throttling: what do messages wait for, and is a limit set right?"""
+
+from __future__ import annotations
+
+from grafana.board import Board, Section, values
+from grafana.panels import Bars, Levels, Lines, Number, Query, Question
+
+JOB = 'job=~"$job"'
+CHOSEN = 'job=~"$job", limit=~"$limit"'
+DEPTH = f"job_provider_class:dispatcher_queue_depth:sum{{{JOB}}}"
+OUTCOMES = f"job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{{{JOB}"
+LANES = f"job_provider_carrier_class:dispatcher_queue_depth:max{{{JOB}}}"
+
+
+FULLNESS = Bars(
+    Question(
+        "How full are the limits?",
+        "Share of the rate used just now. Near 100 % a limit is what its lanes wait for. Where "
+        "one stands per sender or tenant, the fullest.",
+        "percentunit", 8, 8, Levels(0.8, 0.95),
+    ),
+    Query(f"sort_desc(max by (limit) (dispatcher_limit_used_ratio{{{CHOSEN}}}))", "{{limit}}"),
+    most=1.0,
+)  # fmt: skip
+
+
+LIMITS = (
+    Lines(
+        Question(
+            "How full were the limits?", "Share of the rate used.", "percentunit", 8,
+            levels=Levels(bad=0.95),
+        ),
+        Query(f"max by (limit) (dispatcher_limit_used_ratio{{{CHOSEN}}})", "{{limit}}"),
+    ),
+    Lines(
+        Question(
+            "Which rate do the limits allow?",
+            "Units per second in force now: from the configuration, or set by an operator.",
+            "cps", 8,
+        ),
+        Query(f"max by (limit) (dispatcher_limit_rate{{{CHOSEN}}})", "{{limit}}"),
+        steps=True,
+    ),
+)  # fmt: skip
+
+
+THROTTLED = (
+    Lines(
+        Question(
+            "Which limits does a provider make pause?",
+            "Seconds until the limit goes on. A provider said: too fast. Often so, and the "
+            "rate is set too high.",
+            "s", 12, levels=Levels(bad=30),
+        ),
+        Query(f"max by (limit) (dispatcher_limit_paused_seconds{{{CHOSEN}}})", "{{limit}}"),
+    ),
+    Lines(
+        Question(
+            "What share is put off?",
+            "Messages deferred, of those sent or deferred in the last minute, by provider: "
+            "throttled, or their provider is down. No attempt is used.",
+            "percentunit", 12, levels=Levels(0.05, 0.2),
+        ),
+        Query(
+            f'sum by (provider) ({OUTCOMES}, outcome="deferred"}}) / '
+            f'sum by (provider) ({OUTCOMES}, outcome=~"sent|deferred"}})',
+            "{{provider}}",
+        ),
+    ),
+)  # fmt: skip
+
+
+FIGURES = (
+    Number(
+        Question(
+            "When is the backlog gone?",
+            "Seconds until the slowest lane is drained, at the rates of its limits.",
+            "s", 8, 4,
+        ),
+        Query(f"max(dispatcher_drain_seconds{{{JOB}}})", "drained in"),
+    ),
+    Number(
+        Question(
+            "Would more workers help?",
+            "Messages that could leave within a minute under all limits, against those that "
+            "did. Well above 1: workers are what is short.",
+            "none", 8, 4, Levels(2, 5),
+        ),
+        Query(
+            f"max(dispatcher_drainable_messages{{{JOB}}}) / "
+            f'(60 * sum({OUTCOMES}, outcome="sent"}}))',
+            "could leave ÷ left",
+        ),
+    ),
+    Number(
+        Question(
+            "Are lanes suspended?",
+            "Lanes that an operator stopped: dispatcher lanes shows which, why and until when.",
+            "none", 8, 4, Levels(warning=1),
+        ),
+        Query(f"max(dispatcher_lanes_suspended{{{JOB}}})", "suspended"),
+    ),
+)  # fmt: skip
+
+
+WAITING = (
+    Lines(
+        Question(
+            "Which carriers have the longest queues?",
+            "Messages waiting, by provider and carrier: the ten longest.",
+            "short", 8,
+        ),
+        Query(
+            "topk(10, sum by (provider, carrier) "
+            f"(max by (provider, carrier, class) ({LANES})))",
+            "{{provider}} {{carrier}}",
+        ),
+    ),
+    Lines(
+        Question(
+            "Which carriers take longest to drain?",
+            "Seconds until all that waits has left, by provider and carrier: the ten longest.",
+            "s", 8,
+        ),
+        Query(
+            f"topk(10, max by (provider, carrier) (dispatcher_drain_seconds{{{JOB}}}))",
+            "{{provider}} {{carrier}}",
+        ),
+    ),
+    Lines(
+        Question(
+            "How much of the backlog could leave within a minute?",
+            "All that waits, and what its limits would let go within 60 s: autoscaling follows "
+            "the second.",
+            "short", 8,
+        ),
+        Query(f"sum(max by (provider, class) ({DEPTH}))", "waiting"),
+        Query(f"max(dispatcher_drainable_messages{{{JOB}}})", "could leave"),
+    ),
+)  # fmt: skip
+
+THROTTLING = Board(
+    "throttling",
+    "throttling",
+    "What do messages wait for? Is a limit set right?",
+    (
+        Section("Which limits bind?", (FULLNESS, *LIMITS)),
+        Section("Do providers want less?", THROTTLED),
+        Section("What waits?", (*FIGURES, *WAITING)),
+    ),
+    (values("limit", "Limit", "dispatcher_limit_rate"),),
+)
+"""Where messages wait for a slot."""
