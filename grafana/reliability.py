@@ -11,8 +11,9 @@ SETTLES = f"job_le:dispatcher_settle_seconds_bucket:rate1m{{{JOB}}}"
 
 
 def _of_the_hour(outcome: str) -> str:
+    """Also the first value of a series, which increase does not see."""
     counts = f'dispatcher_tenant_messages_total{{{JOB}, outcome="{outcome}"}}'
-    return f"sum(increase({counts}[1h])) or vector(0)"
+    return f"sum(({counts} unless {counts} offset 1h) or increase({counts}[1h])) or vector(0)"
 
 
 FIGURES = (
