@@ -48,6 +48,16 @@ class Template:
         names = tuple(dict.fromkeys(parameters))
         return cls(source, names, tuple(literals), tuple(parameters))
 
+    @property
+    def fixed(self) -> str:
+        """The text around the parameters."""
+        return "".join(self._literals)
+
+    @property
+    def repeats(self) -> int:
+        """How often a parameter is put in, that which comes most often."""
+        return max(map(self._parameters.count, self.names), default=0)
+
     def bind(self, columns: Sequence[str]) -> Callable[[Row], str]:
         """A function that renders one row of values, which stand in the order of `columns`.
 

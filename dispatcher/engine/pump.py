@@ -206,7 +206,6 @@ class Pump:
         if claim.breaker != self._breaker:
             log.warning("%s: breaker is %s", self.name, claim.breaker)
             self._breaker = claim.breaker
-            metrics.BREAKER.labels(self.name).set(metrics.BREAKER_STATES[claim.breaker])
         if claim.skipped:
             log.warning("%s: written to the store again: %s", self.name, ", ".join(claim.skipped))
             await self._limits_missing(claim.skipped)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
+from dispatcher.engine.gauges import Gauges
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
 from dispatcher.engine.maintenance import Changes, Heart, listen, sweep, watch_loop
@@ -154,6 +155,7 @@ class _Life:
                 ("bell", listen(bell, self._pumps)),
                 ("control", self._changes.run()),
                 ("loop", watch_loop()),
+                ("gauges", Gauges(self._store, self._config.providers).run()),
                 ("sweep", sweep(self._queue, self._config.retention.dead)),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )

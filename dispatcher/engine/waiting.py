@@ -110,6 +110,11 @@ def turns(standing: Standing, waiting: Mapping[str, Sequence[str]]) -> dict[str,
     for limit in standing.limits:
         sharing = {standing.lane.lane, *waiting.get(limit.name, ())}
         spacing = max(spacing, limit.interval_us * len(sharing))
+    return turns_at(standing, spacing)
+
+
+def turns_at(standing: Standing, spacing: float) -> dict[str, float]:
+    """As `turns`, of a lane that lets a message pass every `spacing` microseconds."""
     opens = opens_us(standing) - standing.now_us
     found, ahead = {}, 0
     for class_ in CLASSES:

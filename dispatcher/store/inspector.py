@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import redis.asyncio as aioredis
@@ -39,7 +40,8 @@ class BatchView(NamedTuple):
 class LaneView(NamedTuple):
     """One lane: messages waiting per class, and what has gone through it since the store began.
     `suspended_us` is until when an operator lets nothing pass and `reason` why, `paused_us` until
-    when the provider has asked for a pause; 0 or in the past: it lets pass."""
+    when the provider has asked for a pause; 0 or in the past: it lets pass. `oldest_us` is when the
+    oldest entry of each class was put into its queue, as far as that was asked for."""
 
     lane: str
     limits: tuple[str, ...]
@@ -50,6 +52,8 @@ class LaneView(NamedTuple):
     suspended_us: int = 0
     reason: str = ""
     paused_us: int = 0
+    deferred: int = 0
+    oldest_us: Mapping[str, int] = MappingProxyType({})
 
     @property
     def waiting(self) -> int:
@@ -240,4 +244,5 @@ def _lane(lane: str, fields: dict[str, str]) -> LaneView:
         number("until"),
         fields.get("reason", ""),
         number("paused"),
+        number("deferred"),
     )

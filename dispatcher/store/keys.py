@@ -46,6 +46,8 @@ status     hash    <batch>:<index // 1024> index -> value of messages.encode_rec
                                            messages without a field of their own; absent = queued
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
+errors     hash    <lane>                  error:<code> -> messages of the lane not accepted so
+lease      string  <role>                  which process has a role that one at a time has: gauges
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
 bell       list    <provider>              at most one token: wakes one waiting pump

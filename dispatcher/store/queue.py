@@ -114,7 +114,8 @@ class Sheet(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """All that is known of one entry by now; `done` when nothing of it is left."""
+    """All that is known of one entry by now; `done` when nothing of it is left. `segments` are of
+    its messages sent."""
 
     queue: str
     id: str
@@ -124,6 +125,7 @@ class Settlement(NamedTuple):
     moves: Sequence[Move]
     counters: dict[str, int]
     sheets: Sequence[Sheet] = ()
+    segments: int = 0
 
 
 class Queue:

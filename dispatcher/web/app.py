@@ -8,7 +8,9 @@ import logging
 from aiohttp import web
 
 from dispatcher.bodies import BatchCounts, MessageStory, NewMessages, Receipt
+from dispatcher.engine.gauges import Gauges
 from dispatcher.engine.ingest import Ingest
+from dispatcher.engine.maintenance import watch_loop
 from dispatcher.engine.runtime import create_providers, write_limits
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import Config
@@ -114,8 +116,15 @@ class Api:
             await self._write_limits(store)
             self._gate.open(store)
             log.info("the store answers")
-            await self._ended.wait()
-            self._gate.close()
+            roles = Gauges(store, self._config.providers).run(), watch_loop()
+            tasks = [asyncio.create_task(role) for role in roles]
+            try:
+                await self._ended.wait()
+            finally:
+                self._gate.close()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
     async def _write_limits(self, store: Store) -> None:
         while True:

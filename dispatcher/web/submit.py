@@ -147,6 +147,7 @@ class Submit:
         part = opened.part(wanted.first, _recipients(wanted, opened.names))
         rejected = [RejectedRecipient(r.index, r.code, r.detail) for r in part.rejected]
         if not part.accepted:
+            _count_rejected(part)
             raise Problem(
                 422, "none_accepted", "none of the recipients was accepted", rejected=rejected
             )
@@ -187,6 +188,10 @@ class Submit:
 
 def _count(submission: Submission, part: Part) -> None:
     metrics.SUBMITTED.labels(submission.tenant, submission.channel).inc(part.accepted)
+    _count_rejected(part)
+
+
+def _count_rejected(part: Part) -> None:
     for reject in part.rejected:
         metrics.REJECTED.labels(reject.code).inc()
 

@@ -124,7 +124,8 @@ local function settle(item)
     end
   end
   for field, n in pairs(item[6]) do
-    count(key('batch', batch), field, n)
+    local failed = string.match(field, '^error:')
+    count(failed and key('errors', lane) or key('batch', batch), field, n)
     if field == 'retried' or field == 'deferred' then count(key('lane', lane), field, n) end
   end
   for _, o in ipairs(outcomes) do
@@ -206,7 +207,9 @@ for hash, fields in pairs(counts) do
   end
   for field, change in pairs(fields) do
     local value = redis.call('HINCRBY', hash, field, change)
-    if field == 'left' and value <= 0 then redis.call('EXPIRE', hash, ttl) end
+    if field == 'left' and value <= 0 or string.match(field, '^error:') then
+      redis.call('EXPIRE', hash, ttl)
+    end
   end
 end
 for tenant, change in pairs(waiting) do
