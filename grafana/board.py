@@ -44,15 +44,15 @@ class Event(AnnotationQuery, Builder[AnnotationQuery]):
 EVENTS = (
     Event(
         "Limit changed",
-        "the rate of {{limit}} was changed",
+        "the rate of {{limit}} changed: it was set, or a provider asked for less",
         "blue",
         'max by (limit) (changes(dispatcher_limit_rate{job=~"$job"}[30s])) > 0',
     ),
     Event(
         "Lanes suspended",
-        "lanes are suspended by an operator: dispatcher lanes says which, and why",
+        "lanes of {{provider}} are suspended: dispatcher lanes says which, by whom and why",
         "purple",
-        'max(dispatcher_lanes_suspended{job=~"$job"}) > 0',
+        'max by (provider) (dispatcher_lanes_suspended{job=~"$job"}) > 0',
     ),
     Event(
         "Breaker open",

@@ -61,12 +61,12 @@ FIGURES = (
     ),
     Number(
         Question(
-            "How many wait?",
-            "Messages in queues. Many are no fault while a campaign runs: see when they will "
-            "be gone.",
+            "How many are left?",
+            "Messages without an outcome: queued, held by workers or scheduled. Many are no fault "
+            "while a campaign runs: see when they will be gone.",
             "short", 4, 4,
         ),
-        Query(f"sum({DEPTH})", "waiting"),
+        Query('max(dispatcher_unfinished_messages{job=~"$job"})', "unfinished"),
     ),
     Number(
         Question(

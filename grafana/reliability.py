@@ -8,20 +8,14 @@ from grafana.panels import Levels, Lines, Number, Query, Question, State
 JOB = 'job=~"$job"'
 OUTCOMES = f"job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{{{JOB}"
 SETTLES = f"job_le:dispatcher_settle_seconds_bucket:rate1m{{{JOB}}}"
-
-
-def _of_the_hour(outcome: str) -> str:
-    """Also the first value of a series, which increase does not see."""
-    counts = f'dispatcher_tenant_messages_total{{{JOB}, outcome="{outcome}"}}'
-    return f"sum(({counts} unless {counts} offset 1h) or increase({counts}[1h])) or vector(0)"
-
+UNKNOWN = f'dispatcher_tenant_messages_total{{{JOB}, outcome="unknown"}}'
+"""increase alone does not see the first value of a new series."""
 
 FIGURES = (
     Number(
         Question(
-            "Are messages orphaned?",
-            "Messages that no worker and no queue would send by itself. The janitor puts "
-            "them back; above 0 for minutes means it cannot.",
+            "Do messages wait for nobody?",
+            "Messages for providers that the configuration no longer has: move them to another.",
             "none", 6, 4, Levels(bad=1),
         ),
         Query(f"max(dispatcher_orphaned_messages{{{JOB}}})", "orphaned"),
@@ -34,15 +28,18 @@ FIGURES = (
             "decision: dispatcher dead list --code unknown.",
             "none", 6, 4, Levels(warning=1),
         ),
-        Query(_of_the_hour("unknown"), "unknown"),
+        Query(
+            f"sum(({UNKNOWN} unless {UNKNOWN} offset 1h) or increase({UNKNOWN}[1h])) or vector(0)",
+            "unknown",
+        ),
     ),
     Number(
         Question(
-            "How many have died?",
-            "Dead letters of the last hour: dispatcher dead list.",
-            "none", 6, 4, Levels(warning=1),
+            "Must somebody look?",
+            "Dead letters and unknown outcomes that are kept: dispatcher dead list.",
+            "short", 6, 4, Levels(warning=1),
         ),
-        Query(_of_the_hour("dead"), "dead"),
+        Query(f"max(dispatcher_dead_letters{{{JOB}}})", "kept"),
     ),
     Number(
         Question(
@@ -100,12 +97,13 @@ WORKERS = (
     Lines(
         Question(
             "Are all processes reachable?",
-            "Processes that Prometheus knows, and those that answer it. A gap is a process "
-            "that died or hangs.",
+            "Processes that Prometheus knows, those that answer it, and the workers registered "
+            "in the store. A gap is a process that died or hangs.",
             "none", 8,
         ),
         Query(f"count(up{{{JOB}}})", "known"),
         Query(f"sum(up{{{JOB}}})", "answering"),
+        Query(f"max(dispatcher_workers{{{JOB}}})", "workers registered"),
         steps=True,
     ),
     Lines(
@@ -143,7 +141,7 @@ STORE = (
         Question(
             "How long do settles take?",
             "One call that writes outcomes: half and 99 % of those of the last minute.",
-            "s", 12, levels=Levels(0.1, 0.5),
+            "s", 8, levels=Levels(0.1, 0.5),
         ),
         Query(f"histogram_quantile(0.99, sum by (le) ({SETTLES}))", "99 %"),
         Query(f"histogram_quantile(0.5, sum by (le) ({SETTLES}))", "half"),
@@ -153,13 +151,23 @@ STORE = (
             "How many calls does the store get?",
             "Claims and settles per second of all workers. Both at 0: no worker reaches the "
             "store.",
-            "cps", 12,
+            "cps", 8,
         ),
         Query(f"sum(job:dispatcher_claims:rate1m{{{JOB}}})", "claims"),
         Query(
             'sum(job_le:dispatcher_settle_seconds_bucket:rate1m{job=~"$job", le="+Inf"})',
             "settles",
         ),
+    ),
+    Lines(
+        Question(
+            "Does the store's memory suffice?",
+            "Used, and the most it may use where maxmemory is set. The API refuses messages "
+            "at 85 % of it; workers go on.",
+            "bytes", 8,
+        ),
+        Query(f"max(dispatcher_store_memory_bytes{{{JOB}}})", "used"),
+        Query(f"max(dispatcher_store_memory_limit_bytes{{{JOB}}}) > 0", "at most"),
     ),
 )  # fmt: skip
 

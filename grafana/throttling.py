@@ -15,7 +15,7 @@ LANES = f"job_provider_carrier_class:dispatcher_queue_depth:max{{{JOB}}}"
 FULLNESS = Bars(
     Question(
         "How full are the limits?",
-        "Share of the rate used just now. Near 100 % a limit is what its lanes wait for. Where "
+        "Share used of its burst or a quota. At 100 % a limit is what its lanes wait for. Where "
         "one stands per sender or tenant, the fullest.",
         "percentunit", 8, 8, Levels(0.8, 0.95),
     ),
@@ -27,7 +27,7 @@ FULLNESS = Bars(
 LIMITS = (
     Lines(
         Question(
-            "How full were the limits?", "Share of the rate used.", "percentunit", 8,
+            "How full were the limits?", "Share used of its burst or a quota.", "percentunit", 8,
             levels=Levels(bad=0.95),
         ),
         Query(f"max by (limit) (dispatcher_limit_used_ratio{{{CHOSEN}}})", "{{limit}}"),
@@ -35,7 +35,8 @@ LIMITS = (
     Lines(
         Question(
             "Which rate do the limits allow?",
-            "Units per second in force now: from the configuration, or set by an operator.",
+            "Units per second in force now: as configured, as set by an operator, or less while a "
+            "provider asks for less.",
             "cps", 8,
         ),
         Query(f"max by (limit) (dispatcher_limit_rate{{{CHOSEN}}})", "{{limit}}"),
@@ -98,7 +99,9 @@ FIGURES = (
             "Lanes that an operator stopped: dispatcher lanes shows which, why and until when.",
             "none", 8, 4, Levels(warning=1),
         ),
-        Query(f"max(dispatcher_lanes_suspended{{{JOB}}})", "suspended"),
+        Query(
+            f"sum(max by (provider) (dispatcher_lanes_suspended{{{JOB}}}))", "suspended"
+        ),
     ),
 )  # fmt: skip
 
