@@ -44,9 +44,10 @@ class Event(AnnotationQuery, Builder[AnnotationQuery]):
 EVENTS = (
     Event(
         "Limit changed",
-        "the rate of {{limit}} changed: it was set, or a provider asked for less",
+        "the rate of {{limit}} was changed, not by a provider that asks for less",
         "blue",
-        'max by (limit) (changes(dispatcher_limit_rate{job=~"$job"}[30s])) > 0',
+        'max by (limit) (changes(dispatcher_limit_rate{job=~"$job"}[30s])) > 0 unless '
+        'max by (limit) (max_over_time(dispatcher_limit_paused_seconds{job=~"$job"}[2m])) > 0',
     ),
     Event(
         "Lanes suspended",

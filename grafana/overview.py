@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from grafana.board import Board, Section
-from grafana.panels import Column, Levels, Lines, Number, Query, Question, Rows, State, States
+from grafana.panels import (
+    OUTCOMES,
+    Column,
+    Levels,
+    Lines,
+    Number,
+    Query,
+    Question,
+    Rows,
+    State,
+    States,
+)
 
-OUTCOMES = 'job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{job=~"$job"'
+RATES = 'job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{job=~"$job"'
 FINAL = 'outcome=~"sent|dead|suppressed|expired|unknown"'
 WAITS = 'job_class_le:dispatcher_queue_seconds_bucket:rate1m{job=~"$job"'
 DEPTH = 'max by (provider, class) (job_provider_class:dispatcher_queue_depth:sum{job=~"$job"})'
@@ -49,7 +60,7 @@ FIGURES = (
             "Messages per second that a provider accepted, over the last minute.",
             "mps", 4, 4,
         ),
-        Query(f'sum({OUTCOMES}, outcome="sent"}})', "sent"),
+        Query(f'sum({RATES}, outcome="sent"}})', "sent"),
     ),
     Number(
         Question(
@@ -75,7 +86,7 @@ FIGURES = (
             "percentunit", 4, 4, Levels(0.02, 0.1),
         ),
         Query(
-            f'(sum({OUTCOMES}, outcome="dead"}}) or vector(0)) / sum({OUTCOMES}, {FINAL}}})',
+            f'(sum({RATES}, outcome="dead"}}) or vector(0)) / sum({RATES}, {FINAL}}})',
             "dead",
         ),
     ),
@@ -106,7 +117,7 @@ SPEED = (
             "mps", 8,
         ),
         Query(f"sum({SUBMITTED})", "accepted"),
-        Query(f'sum({OUTCOMES}, outcome="sent"}})', "sent"),
+        Query(f'sum({RATES}, outcome="sent"}})', "sent"),
     ),
     Lines(
         Question(
@@ -114,14 +125,15 @@ SPEED = (
             "Outcomes per second. retried and deferred messages will be tried again.",
             "mps", 8,
         ),
-        Query(f"sum by (outcome) ({OUTCOMES}}})", "{{outcome}}"),
+        Query(f"sum by (outcome) ({RATES}}})", "{{outcome}}"),
         stacked=True,
+        colors=OUTCOMES,
     ),
     Lines(
         Question(
             "Which channels are used?", "Messages sent per second, by channel.", "mps", 8
         ),
-        Query(f'sum by (channel) ({OUTCOMES}, outcome="sent"}})', "{{channel}}"),
+        Query(f'sum by (channel) ({RATES}, outcome="sent"}})', "{{channel}}"),
         stacked=True,
     ),
 )  # fmt: skip
@@ -157,7 +169,9 @@ DELAY = (
 )  # fmt: skip
 
 
-WAITING = f'topk(15, {LANE} (job_provider_carrier_class:dispatcher_queue_depth:max{{job=~"$job"}}))'
+WAITING = (
+    f'topk(15, {LANE} (job_provider_carrier_class:dispatcher_queue_depth:max{{job=~"$job"}}) > 0)'
+)
 BACKLOG = Rows(
     Question(
         "Which lanes hold the backlog?",

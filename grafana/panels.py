@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from grafana_foundation_sdk.builders import (
@@ -47,7 +48,17 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 NAMES = "ABCDEF"
 """Of the queries of a panel, in order."""
 DATASOURCE = DataSourceRef("prometheus", "${datasource}")
-GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
+GREEN, YELLOW, RED = "green", "yellow", "red"
+OUTCOMES = {
+    "sent": GREEN,
+    "retried": "blue",
+    "deferred": "purple",
+    "suppressed": YELLOW,
+    "expired": "orange",
+    "dead": RED,
+    "unknown": "dark-red",
+}
+"""The color of each outcome, the same everywhere."""
 
 Panel = TypeVar(
     "Panel", stat.Panel, timeseries.Panel, statetimeline.Panel, table.Panel, bargauge.Panel
@@ -127,13 +138,19 @@ class Number(Builder[models.Panel]):
 
 
 class Lines(Builder[models.Panel]):
-    """Values over time, as steps or stacked on each other; a dashed line at each level."""
+    """Values over time, as steps or stacked on each other; a dashed line at each level. `colors`
+    are those of series by name, where a color says something."""
 
     def __init__(
-        self, question: Question, *queries: Query, stacked: bool = False, steps: bool = False
+        self,
+        question: Question,
+        *queries: Query,
+        stacked: bool = False,
+        steps: bool = False,
+        colors: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._question, self._queries = question, queries
-        self._stacked, self._steps = stacked, steps
+        self._stacked, self._steps, self._colors = stacked, steps, colors
 
     def build(self) -> models.Panel:
         """A panel of Grafana."""
@@ -149,6 +166,9 @@ class Lines(Builder[models.Panel]):
         )
         for query, name in zip(self._queries, NAMES, strict=False):
             panel.with_target(_over_time(query, name))
+        for series, color in self._colors.items():
+            fixed = {"mode": "fixed", "fixedColor": color}
+            panel.override_by_name(series, [DynamicConfigValue("color", fixed)])
         if self._stacked:
             panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
         if self._steps:

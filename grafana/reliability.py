@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from grafana.board import Board, Section
-from grafana.panels import Levels, Lines, Number, Query, Question, State
+from grafana.panels import OUTCOMES, Levels, Lines, Number, Query, Question, State
 
 JOB = 'job=~"$job"'
-OUTCOMES = f"job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{{{JOB}"
+RATES = f"job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{{{JOB}"
 SETTLES = f"job_le:dispatcher_settle_seconds_bucket:rate1m{{{JOB}}}"
 UNKNOWN = f'dispatcher_tenant_messages_total{{{JOB}, outcome="unknown"}}'
 """increase alone does not see the first value of a new series."""
@@ -61,10 +61,11 @@ ENDS = (
             "mps", 8,
         ),
         Query(
-            f'sum by (outcome) ({OUTCOMES}, outcome=~"dead|suppressed|expired|unknown"}})',
+            f'sum by (outcome) ({RATES}, outcome=~"dead|suppressed|expired|unknown"}})',
             "{{outcome}}",
         ),
         stacked=True,
+        colors=OUTCOMES,
     ),
     Lines(
         Question(
@@ -73,8 +74,8 @@ ENDS = (
             "percentunit", 8, levels=Levels(0.1, 0.5),
         ),
         Query(
-            f'sum by (provider) ({OUTCOMES}, outcome="retried"}}) / '
-            f'sum by (provider) ({OUTCOMES}, outcome="sent"}})',
+            f'sum by (provider) ({RATES}, outcome="retried"}}) / '
+            f'sum by (provider) ({RATES}, outcome="sent"}})',
             "{{provider}}",
         ),
     ),

@@ -8,18 +8,22 @@ from grafana.panels import Bars, Levels, Lines, Number, Query, Question
 JOB = 'job=~"$job"'
 CHOSEN = 'job=~"$job", limit=~"$limit"'
 DEPTH = f"job_provider_class:dispatcher_queue_depth:sum{{{JOB}}}"
-OUTCOMES = f"job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{{{JOB}"
+RATES = f"job_provider_carrier_channel_outcome:dispatcher_messages:rate1m{{{JOB}"
 LANES = f"job_provider_carrier_class:dispatcher_queue_depth:max{{{JOB}}}"
 
 
 FULLNESS = Bars(
     Question(
         "How full are the limits?",
-        "Share used of its burst or a quota. At 100 % a limit is what its lanes wait for. Where "
-        "one stands per sender or tenant, the fullest.",
+        "Share used of the burst or a quota, on average over five minutes: at 100 % the limit is "
+        "what its lanes wait for. Where one stands per sender or tenant, the fullest.",
         "percentunit", 8, 8, Levels(0.8, 0.95),
     ),
-    Query(f"sort_desc(max by (limit) (dispatcher_limit_used_ratio{{{CHOSEN}}}))", "{{limit}}"),
+    Query(
+        "sort_desc(max by (limit) "
+        f"(avg_over_time(dispatcher_limit_used_ratio{{{CHOSEN}}}[5m])))",
+        "{{limit}}",
+    ),
     most=1.0,
 )  # fmt: skip
 
@@ -27,10 +31,14 @@ FULLNESS = Bars(
 LIMITS = (
     Lines(
         Question(
-            "How full were the limits?", "Share used of its burst or a quota.", "percentunit", 8,
-            levels=Levels(bad=0.95),
+            "How full were the limits?",
+            "Share used of the burst or a quota, on average over a minute.",
+            "percentunit", 8, levels=Levels(bad=0.95),
         ),
-        Query(f"max by (limit) (dispatcher_limit_used_ratio{{{CHOSEN}}})", "{{limit}}"),
+        Query(
+            f"max by (limit) (avg_over_time(dispatcher_limit_used_ratio{{{CHOSEN}}}[1m]))",
+            "{{limit}}",
+        ),
     ),
     Lines(
         Question(
@@ -45,13 +53,29 @@ LIMITS = (
 )  # fmt: skip
 
 
+PROVIDER_RATE = (
+    f'max by (provider) (label_replace(dispatcher_limit_rate{{{JOB}, limit=~"provider:.+"}}, '
+    '"provider", "$1", "limit", "provider:(.+)"))'
+)
 THROTTLED = (
+    Lines(
+        Question(
+            "How much of its rate does each provider use?",
+            "Messages sent, of the rate in force. Well below 100 % while messages wait: another "
+            "limit binds, or workers are short.",
+            "percentunit", 8,
+        ),
+        Query(
+            f'sum by (provider) ({RATES}, outcome="sent"}}) / {PROVIDER_RATE}',
+            "{{provider}}",
+        ),
+    ),
     Lines(
         Question(
             "Which limits does a provider make pause?",
             "Seconds until the limit goes on. A provider said: too fast. Often so, and the "
             "rate is set too high.",
-            "s", 12, levels=Levels(bad=30),
+            "s", 8, levels=Levels(bad=30),
         ),
         Query(f"max by (limit) (dispatcher_limit_paused_seconds{{{CHOSEN}}})", "{{limit}}"),
     ),
@@ -60,11 +84,11 @@ THROTTLED = (
             "What share is put off?",
             "Messages deferred, of those sent or deferred in the last minute, by provider: "
             "throttled, or their provider is down. No attempt is used.",
-            "percentunit", 12, levels=Levels(0.05, 0.2),
+            "percentunit", 8, levels=Levels(0.05, 0.2),
         ),
         Query(
-            f'sum by (provider) ({OUTCOMES}, outcome="deferred"}}) / '
-            f'sum by (provider) ({OUTCOMES}, outcome=~"sent|deferred"}})',
+            f'sum by (provider) ({RATES}, outcome="deferred"}}) / '
+            f'sum by (provider) ({RATES}, outcome=~"sent|deferred"}})',
             "{{provider}}",
         ),
     ),
@@ -89,7 +113,7 @@ FIGURES = (
         ),
         Query(
             f"max(dispatcher_drainable_messages{{{JOB}}}) / "
-            f'(60 * sum({OUTCOMES}, outcome="sent"}}))',
+            f'(60 * sum({RATES}, outcome="sent"}}))',
             "could leave ÷ left",
         ),
     ),

@@ -13,12 +13,9 @@ from pathlib import Path
 
 from benchmarks.dashboards import draw
 from benchmarks.dashboards.load import play
-from benchmarks.dashboards.prometheus import Prometheus
+from benchmarks.dashboards.prometheus import Prometheus, Span
 from benchmarks.dashboards.queries import Asked, of_dashboards, of_rules
 from benchmarks.dashboards.stage import Stage, stage
-
-SCRAPES = 3.0
-"""Seconds after the load until its last figures are scraped and its rules evaluated."""
 
 
 def main(args: list[str]) -> int:
@@ -43,20 +40,20 @@ def _evaluate(running: Stage, seconds: int, pictures: Path) -> int:
     started = time.time()
     print(f"store, API, 2 workers, simulator and Prometheus run; {seconds} s of load", flush=True)
     asyncio.run(play(running, seconds))
-    time.sleep(SCRAPES)
+    span = Span(started, time.time())
     asked = [*of_dashboards(), *of_rules()]
-    empty = _report(running.prometheus, asked, started)
-    for path in draw.dashboards(running.prometheus, started, pictures):
+    empty = _report(running.prometheus, asked, span)
+    for path in draw.dashboards(running.prometheus, span, pictures):
         print(f"drawn: {path}")
     print(f"{len(asked)} expressions, {empty} of them without a series")
     return 1 if empty else 0
 
 
-def _report(prometheus: Prometheus, asked: Sequence[Asked], started: float) -> int:
+def _report(prometheus: Prometheus, asked: Sequence[Asked], span: Span) -> int:
     """Print how many series each expression returned over the run; how many returned none."""
     empty = 0
     for one in asked:
-        series = len(prometheus.over(one.expr, started))
+        series = len(prometheus.over(one.expr, span))
         empty += not series
         print(f"{series:4}  {one.where}", flush=True)
         if not series:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.dashboards.looks import Look, color_at, figure_of, legend_of
-from benchmarks.dashboards.prometheus import Prometheus, Series
+from benchmarks.dashboards.looks import Look, color_at, colors_of, figure_of, legend_of, ticks_of
+from benchmarks.dashboards.prometheus import WINDOW, Prometheus, Series, Span
 from benchmarks.dashboards.queries import GRAFANA, boards, filled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FOLDER = GRAFANA / "preview"
-LABEL = "drawn from Prometheus results, not Grafana"
+LABEL = f"drawn from Prometheus results, not Grafana; windows of a minute are {WINDOW} here"
 COLUMN, ROW = 0.78, 0.42
 """Inches of one unit of the grid."""
 DPI = 80
 Panel = dict[str, Any]
 
 
-def dashboards(prometheus: Prometheus, start: float, folder: Path) -> Iterator[Path]:
-    """Write one PNG per dashboard, from `start` (Unix time) to now; their paths."""
+def dashboards(prometheus: Prometheus, span: Span, folder: Path) -> Iterator[Path]:
+    """Write one PNG per dashboard; their paths."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -31,24 +30,24 @@ def dashboards(prometheus: Prometheus, start: float, folder: Path) -> Iterator[P
     folder.mkdir(exist_ok=True)
     for name, board in boards().items():
         path = folder / f"{name}.png"
-        _Page(prometheus, start, board).save(path)
+        _Page(prometheus, span, board).save(path)
         yield path
 
 
 class _Page:
     """One dashboard on one picture."""
 
-    def __init__(self, prometheus: Prometheus, start: float, board: dict[str, Any]) -> None:
+    def __init__(self, prometheus: Prometheus, span: Span, board: dict[str, Any]) -> None:
         import matplotlib.pyplot as plt
 
         self._prometheus = prometheus
-        self._start, self._end = start, time.time()
+        self._span = span
         self._board = board
         self._height = 2 + max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in board["panels"])
         size = (24 * COLUMN, self._height * ROW)
         self._figure = plt.figure(figsize=size, facecolor=Look.PAGE)
         self._events = [
-            (event["iconColor"], prometheus.over(filled(event["expr"]), start))
+            (event["iconColor"], prometheus.over(filled(event["expr"]), span))
             for event in board["annotations"]["list"]
         ]
 
@@ -99,7 +98,7 @@ class _Page:
     def _asked(self, panel: Panel) -> Iterator[tuple[str, Series]]:
         """Every series of a panel, with its name in the legend."""
         for target in panel["targets"]:
-            for series in self._prometheus.over(filled(target["expr"]), self._start):
+            for series in self._prometheus.over(filled(target["expr"]), self._span):
                 yield legend_of(target.get("legendFormat", ""), series.labels), series
 
     def _number(self, axes: Axes, panel: Panel) -> None:
@@ -118,7 +117,7 @@ class _Page:
 
     def _lines(self, axes: Axes, panel: Panel) -> None:
         found = sorted(self._asked(panel), key=lambda one: one[0])
-        colors = {name: Look.SERIES[n % len(Look.SERIES)] for n, (name, _) in enumerate(found)}
+        colors = colors_of(panel, [name for name, _ in found])
         custom = panel["fieldConfig"]["defaults"]["custom"]
         if custom.get("stacking", {}).get("mode") == "normal":
             self._stack(axes, found, colors)
@@ -149,10 +148,12 @@ class _Page:
 
     def _frame(self, axes: Axes, panel: Panel) -> None:
         """Axes, thresholds."""
-        axes.set_xlim(self._start, self._end)
+        axes.set_xlim(*self._span)
         axes.set_ylim(bottom=0, top=axes.get_ylim()[1] or 1)
         axes.grid(color=Look.GRID, lw=0.5)
-        axes.xaxis.set_major_formatter(lambda at, _: f"{at - self._start:.0f} s")
+        axes.set_axisbelow(True)
+        axes.set_yticks(ticks_of(panel, axes.get_ylim()[1]))
+        axes.xaxis.set_major_formatter(lambda at, _: f"{at - self._span.start:.0f} s")
         axes.yaxis.set_major_formatter(lambda value, _: figure_of(panel, value))
         highest = axes.get_ylim()[1]
         if "thresholdsStyle" in panel["fieldConfig"]["defaults"]["custom"]:
@@ -166,16 +167,16 @@ class _Page:
             for at, value in series.points:
                 color, _text = _state(panel, value) or (Look.FAINT, "")
                 axes.barh(row, 1.05, left=at, height=0.7, color=color, linewidth=0)
-        axes.set_xlim(self._start, self._end)
+        axes.set_xlim(*self._span)
         axes.set_yticks(range(len(found)), [name for name, _ in found], color=Look.TEXT)
-        axes.xaxis.set_major_formatter(lambda at, _: f"{at - self._start:.0f} s")
+        axes.xaxis.set_major_formatter(lambda at, _: f"{at - self._span.start:.0f} s")
         if not found:
             axes.set_ylim(0, 1)
 
     def _bars(self, axes: Axes, panel: Panel) -> None:
         (target,) = panel["targets"]
         most = panel["fieldConfig"]["defaults"]["max"]
-        found = self._prometheus.now(filled(target["expr"]))[::-1]
+        found = self._prometheus.at(filled(target["expr"]), self._span.end)[::-1]
         for row, series in enumerate(found):
             value = series.points[0][1]
             axes.barh(row, most, color=Look.GRID, height=0.6)
@@ -206,7 +207,7 @@ class _Page:
         names = named["options"]["renameByName"]
         rows: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
         for target, name in zip(panel["targets"], names.values(), strict=True):
-            for series in self._prometheus.now(filled(target["expr"])):
+            for series in self._prometheus.at(filled(target["expr"]), self._span.end):
                 labels = {k: v for k, v in series.labels.items() if k != "__name__"}
                 rows.setdefault(tuple(sorted(labels.items())), {})[name] = series.points[0][1]
         by = panel["options"]["sortBy"][0]["displayName"]

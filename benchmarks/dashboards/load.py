@@ -11,7 +11,7 @@ from benchmarks.dashboards.stage import TOKENS, Faults, Stage
 from dispatcher import Client
 from dispatcher.bodies import NewContent
 
-CAMPAIGN = 6000
+CAMPAIGN = 9000
 """Messages in the file that is sent first."""
 NUMBERS = ("+49151", "+49170", "+3361", "+44791", "+1202555")
 USUAL: Faults = [

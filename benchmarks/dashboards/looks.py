@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Panel = Mapping[str, Any]
@@ -19,6 +19,8 @@ class Look:
         "red": "#d8433f",
         "blue": "#5794f2",
         "purple": "#b877d9",
+        "orange": "#ff780a",
+        "dark-red": "#8f1d2c",
     }
     SERIES = (
         "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#37872d",
@@ -60,6 +62,29 @@ def color_at(panel: Panel, value: float) -> str:
         if step["value"] is None or value >= step["value"]:
             color = step["color"]
     return Look.NAMED[color]
+
+
+def colors_of(panel: Panel, names: Sequence[str]) -> dict[str, str]:
+    """The color of every series: as the panel says, else from the palette."""
+    fixed = {
+        one["matcher"]["options"]: Look.NAMED[item["value"]["fixedColor"]]
+        for one in panel["fieldConfig"]["overrides"]
+        for item in one["properties"]
+        if item["id"] == "color"
+    }
+    palette = {name: Look.SERIES[n % len(Look.SERIES)] for n, name in enumerate(names)}
+    return {**palette, **fixed}
+
+
+def ticks_of(panel: Panel, highest: float) -> list[float]:
+    """Round values for an axis from 0, at most six of them."""
+    steps = [base * 10.0**power for power in range(-6, 10) for base in (1, 2, 5)]
+    if panel["fieldConfig"]["defaults"]["unit"] == "s" and highest > 60:
+        steps = [10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400]
+    if panel["fieldConfig"]["defaults"]["unit"] == "bytes":
+        steps = [float(2**power) for power in range(60)]
+    step = next(step for step in steps if highest / step <= 5)
+    return [step * number for number in range(int(highest / step) + 1)]
 
 
 def legend_of(pattern: str, labels: Mapping[str, str]) -> str:

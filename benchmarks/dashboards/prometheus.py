@@ -18,6 +18,9 @@ STEP = 1.0
 """Seconds between the points of an answer, and between scrapes."""
 
 
+WINDOW = "15s"
+
+
 class Series(NamedTuple):
     """One series of an answer: its labels and its points (Unix time, value)."""
 
@@ -25,19 +28,27 @@ class Series(NamedTuple):
     points: Sequence[tuple[float, float]]
 
 
+class Span(NamedTuple):
+    """From when to when, in Unix time."""
+
+    start: float
+    end: float
+
+
 class Prometheus(NamedTuple):
     """A running one."""
 
     url: str
 
-    def over(self, expr: str, start: float) -> list[Series]:
-        """The series of an expression from `start` (Unix time) to now."""
-        found = self._ask("query_range", query=expr, start=start, end=time.time(), step=STEP)
+    def over(self, expr: str, span: Span) -> list[Series]:
+        """The series of an expression during a time."""
+        found = self._ask("query_range", query=expr, start=span.start, end=span.end, step=STEP)
         return [_series(one, one["values"]) for one in found]
 
-    def now(self, expr: str) -> list[Series]:
-        """The values of an expression now."""
-        return [_series(one, [one["value"]]) for one in self._ask("query", query=expr)]
+    def at(self, expr: str, time: float) -> list[Series]:
+        """The values of an expression at one time."""
+        found = self._ask("query", query=expr, time=time)
+        return [_series(one, [one["value"]]) for one in found]
 
     def _ask(self, call: str, **parameters: Any) -> list[dict[str, Any]]:
         try:
@@ -58,10 +69,12 @@ def prometheus(
     folder: Path, rules: Path, port: int, targets: Sequence[int]
 ) -> Iterator[Prometheus]:
     """Prometheus with the rules of a folder, scraping these ports every second; its log is in
-    `prometheus.log`. Rules are evaluated every second too: a run is short."""
+    `prometheus.log`. A run is short: rules are evaluated every second too, over WINDOW in place
+    of a minute."""
     (folder / "rules").mkdir()
     for path in rules.glob("*.yaml"):
-        (folder / "rules" / path.name).write_text(path.read_text().replace("interval: 15s", ""))
+        text = path.read_text().replace("interval: 15s", "").replace("[1m]", f"[{WINDOW}]")
+        (folder / "rules" / path.name).write_text(text)
     addresses = [f"127.0.0.1:{target}" for target in targets]
     jobs = [{"job_name": "dispatcher", "static_configs": [{"targets": addresses}]}]
     every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}

@@ -10,15 +10,18 @@ from typing import Any, NamedTuple
 import promql_parser as promql
 import yaml  # type: ignore[import-untyped]
 
+from benchmarks.dashboards.prometheus import WINDOW
+
 GRAFANA = Path(__file__).parents[2] / "grafana"
 COMPARISONS = ("==", "!=", ">", "<", ">=", "<=")
 VARIABLES = {
-    "$__rate_interval": "15s",
+    "[1m]": f"[{WINDOW}]",
+    "$__rate_interval": WINDOW,
     "$job": ".+",
     "$provider": ".+",
     "$limit": ".+",
 }
-"""What Grafana would put for them: everything."""
+"""What Grafana would put for them: everything; and the shorter window of a short run."""
 
 
 class Asked(NamedTuple):
