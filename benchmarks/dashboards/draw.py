@@ -23,15 +23,20 @@ Panel = dict[str, Any]
 
 def dashboards(prometheus: Prometheus, span: Span, folder: Path) -> Iterator[Path]:
     """Write one PNG per dashboard; their paths."""
+    folder.mkdir(exist_ok=True)
+    for name, board in boards().items():
+        path = folder / f"{name}.png"
+        picture(prometheus, span, board, path)
+        yield path
+
+
+def picture(prometheus: Prometheus, span: Span, board: dict[str, Any], path: Path) -> None:
+    """Write one dashboard as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rc("font", size=9)
-    folder.mkdir(exist_ok=True)
-    for name, board in boards().items():
-        path = folder / f"{name}.png"
-        _Page(prometheus, span, board).save(path)
-        yield path
+    _Page(prometheus, span, board).save(path)
 
 
 class _Page:
@@ -47,7 +52,7 @@ class _Page:
         size = (24 * COLUMN, self._height * ROW)
         self._figure = plt.figure(figsize=size, facecolor=Look.PAGE)
         self._events = [
-            (event["iconColor"], prometheus.over(filled(event["expr"]), span))
+            (event["name"], event["iconColor"], prometheus.over(filled(event["expr"]), span))
             for event in board["annotations"]["list"]
         ]
 
@@ -59,6 +64,9 @@ class _Page:
         top = 1 - 0.8 / self._height
         self._figure.text(0.008, top, title, color=Look.TEXT, size=14, weight="bold")
         self._figure.text(0.992, top, LABEL, color=Look.FAINT, size=10, ha="right")
+        for number, (name, color, _) in enumerate(self._events):
+            x, y = 0.008 + 0.09 * number, top - 0.75 / self._height
+            self._figure.text(x, y, f"▌{name}", color=Look.NAMED[color], size=10)
         for panel in self._board["panels"]:
             if panel["type"] == "row":
                 self._heading(panel)
@@ -127,12 +135,16 @@ class _Page:
                 x, y = zip(*series.points, strict=True)
                 axes.plot(x, y, color=colors[name], lw=1.4, drawstyle=style, label=name)
         self._frame(axes, panel)
-        for event, marked in self._events:
-            _mark(axes, event, marked)
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(-0.06, -0.12), ncol=4, frameon=False, fontsize=7,
-            labelcolor=Look.TEXT, handlelength=1, columnspacing=1, borderaxespad=0,
-        )  # fmt: skip
+        for _, color, marked in self._events:
+            _mark(axes, color, marked)
+        if found:
+            axes.legend(
+                loc="upper left", bbox_to_anchor=(-0.06, -0.12), ncol=4, frameon=False,
+                fontsize=7, labelcolor=Look.TEXT, handlelength=1, columnspacing=1,
+                borderaxespad=0,
+            )  # fmt: skip
+        else:
+            axes.text(0.5, 0.5, "no data", color=Look.FAINT, transform=axes.transAxes)
 
     def _stack(
         self, axes: Axes, found: Sequence[tuple[str, Series]], colors: dict[str, str]
