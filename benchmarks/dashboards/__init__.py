@@ -15,7 +15,8 @@ from benchmarks.dashboards import draw
 from benchmarks.dashboards.load import play
 from benchmarks.dashboards.prometheus import Prometheus, Span
 from benchmarks.dashboards.queries import Asked, of_dashboards, of_rules
-from benchmarks.dashboards.stage import Stage, stage
+from benchmarks.dashboards.stage import Failed, Stage, stage
+from dispatcher.errors import DispatcherError
 
 
 def main(args: list[str]) -> int:
@@ -39,7 +40,8 @@ def main(args: list[str]) -> int:
 def _evaluate(running: Stage, seconds: int, pictures: Path) -> int:
     started = time.time()
     print(f"store, API, 2 workers, simulator and Prometheus run; {seconds} s of load", flush=True)
-    asyncio.run(play(running, seconds))
+    if not _play(running, seconds):
+        return 1
     span = Span(started, time.time())
     asked = [*of_dashboards(), *of_rules()]
     empty = _report(running.prometheus, asked, span)
@@ -47,6 +49,18 @@ def _evaluate(running: Stage, seconds: int, pictures: Path) -> int:
         print(f"drawn: {path}")
     print(f"{len(asked)} expressions, {empty} of them without a series")
     return 1 if empty else 0
+
+
+def _play(running: Stage, seconds: int) -> bool:
+    """Whether all that was to happen did."""
+    failed = False
+    try:
+        asyncio.run(play(running, seconds))
+    except* (Failed, DispatcherError) as failures:
+        failed = True
+        for failure in failures.exceptions:
+            print(f"dashboards: {failure}", file=sys.stderr)
+    return not failed
 
 
 def _report(prometheus: Prometheus, asked: Sequence[Asked], span: Span) -> int:

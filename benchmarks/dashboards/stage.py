@@ -31,7 +31,7 @@ data_dir = "{folder}/store"
 [worker]
 lease = "3s"
 [log]
-level = "warning"
+level = "error"
 
 [tenants.acme]
 token = "token-of-acme"
@@ -96,6 +96,10 @@ ACCOUNTS = {
 Faults = Sequence[dict[str, object]]
 
 
+class Failed(Exception):
+    """A command did not do what the run needs."""
+
+
 class Stage:
     """Everything that runs; `load` and `dispatcher` act on it."""
 
@@ -133,11 +137,14 @@ class Stage:
             return
 
     async def dispatcher(self, *words: str) -> None:
-        """Run a `dispatcher` command to its end."""
+        """Run a `dispatcher` command to its end. Raises Failed."""
         command = (sys.executable, "-m", "dispatcher", *words, "--config", str(self.config))
-        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
-        if await process.wait():
-            raise SystemExit(f"`dispatcher {' '.join(words)}` has failed")
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        _, said = await process.communicate()
+        if process.returncode:
+            raise Failed(f"`dispatcher {words[0]}` has failed: {said.decode().strip()[-300:]}")
 
     def kill_worker(self) -> None:
         """End the first worker without warning."""
