@@ -44,7 +44,8 @@ class Event(AnnotationQuery, Builder[AnnotationQuery]):
 EVENTS = (
     Event(
         "Limit changed",
-        "the rate of {{limit}} was changed, not by a provider that asks for less",
+        "the rate of {{limit}} changed: an operator, a file or a ramp set it, or a provider asked "
+        "for less but a moment",
         "blue",
         'max by (limit) (changes(dispatcher_limit_rate{job=~"$job"}[30s])) > 0 unless '
         'max by (limit) (max_over_time(dispatcher_limit_paused_seconds{job=~"$job"}[2m])) > 0',

@@ -160,12 +160,11 @@ class _Page:
 
     def _frame(self, axes: Axes, panel: Panel) -> None:
         """Axes, thresholds."""
-        axes.set_xlim(*self._span)
+        self._time(axes)
         axes.set_ylim(bottom=0, top=axes.get_ylim()[1] or 1)
         axes.grid(color=Look.GRID, lw=0.5)
         axes.set_axisbelow(True)
         axes.set_yticks(ticks_of(panel, axes.get_ylim()[1]))
-        axes.xaxis.set_major_formatter(lambda at, _: f"{at - self._span.start:.0f} s")
         axes.yaxis.set_major_formatter(lambda value, _: figure_of(panel, value))
         highest = axes.get_ylim()[1]
         if "thresholdsStyle" in panel["fieldConfig"]["defaults"]["custom"]:
@@ -173,15 +172,21 @@ class _Page:
                 if step["value"] is not None and step["value"] <= highest:
                     axes.axhline(step["value"], color=Look.NAMED[step["color"]], ls="--", lw=0.8)
 
+    def _time(self, axes: Axes) -> None:
+        """Seconds since the start of the run."""
+        axes.set_xlim(*self._span)
+        seconds = range(0, int(self._span.end - self._span.start) + 1, 10)
+        places = [self._span.start + second for second in seconds]
+        axes.set_xticks(places, [f"{second} s" for second in seconds])
+
     def _states(self, axes: Axes, panel: Panel) -> None:
         found = sorted(self._asked(panel), key=lambda one: one[0], reverse=True)
         for row, (_, series) in enumerate(found):
             for at, value in series.points:
                 color, _text = _state(panel, value) or (Look.FAINT, "")
                 axes.barh(row, 1.05, left=at, height=0.7, color=color, linewidth=0)
-        axes.set_xlim(*self._span)
+        self._time(axes)
         axes.set_yticks(range(len(found)), [name for name, _ in found], color=Look.TEXT)
-        axes.xaxis.set_major_formatter(lambda at, _: f"{at - self._span.start:.0f} s")
         if not found:
             axes.set_ylim(0, 1)
 

@@ -41,7 +41,7 @@ def test_the_rules_load() -> None:
 
 
 @PROMTOOL
-@pytest.mark.parametrize("name", [path.name for path in (RULES / "tests").glob("*.yaml")])
+@pytest.mark.parametrize("name", sorted(path.name for path in (RULES / "tests").glob("*.yaml")))
 def test_alerts_fire_and_are_silent_as_their_cases_say(name: str) -> None:
     promtool("test", "rules", name, folder=RULES / "tests")
 
