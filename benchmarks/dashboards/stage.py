@@ -101,7 +101,7 @@ class Failed(Exception):
 
 
 class Stage:
-    """Everything that runs; `load` and `dispatcher` act on it."""
+    """Everything that runs, and what a load does to it."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         (folder / "accounts.json").write_text(json.dumps(ACCOUNTS))
@@ -118,8 +118,10 @@ class Stage:
         asyncio.run(self._bound_memory())
         self._api = stack.enter_context(api(self.config))
         self._ports = [free_port(), free_port()]
-        self._workers = [self._start(port) for port in self._ports]
+        self._workers: list[Child] = []
         stack.callback(self._end)
+        for port in self._ports:
+            self._workers.append(self._start(port))
         scraped = [*self._ports, self._api.port]
         self.prometheus: Prometheus = stack.enter_context(
             prometheus(folder, GRAFANA / "rules", free_port(), scraped)
