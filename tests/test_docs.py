@@ -59,7 +59,7 @@ LIMITED = {
 
 def documents(root: Path) -> list[Path]:
     """The documentation of a repository."""
-    return sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")])
+    return sorted([*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("grafana/*.md")])
 
 
 def broken(page: Path, root: Path) -> Iterator[str]:
