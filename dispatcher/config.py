@@ -27,6 +27,7 @@ from dispatcher.convert import (
 )
 from dispatcher.errors import ConfigError
 from dispatcher.settings import (
+    MAIN_CELL,
     NAME,
     NAME_PATTERN,
     ApiConfig,
@@ -46,6 +47,7 @@ from dispatcher.settings import (
     Text,
     WorkerConfig,
 )
+from dispatcher.shares import check_shares
 from dispatcher.toml import Secret, toml_key, toml_value
 
 __all__ = ["PROVIDER_KEYS", "Config", "Secret", "convert", "find", "load"]
@@ -107,11 +109,12 @@ def load(
                 _put(tree, flag.split("."), value, flag)
         config = _build(tree, environ)
         _check_references(config)
+        check_shares(config)
         _check_access(config)
         _refuse_unbuilt(config)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
-    return config
+    return replace(config, store=replace(config.store, places=_places(config)))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -364,6 +367,11 @@ def _provider_names(config: Config) -> Iterator[tuple[str, str]]:
         yield from ((f"routes[{index}].providers", choice.name) for choice in route.providers)
 
 
+def _places(config: Config) -> dict[str, str]:
+    providers = config.providers.items()
+    return {name: item.cell for name, item in providers if item.cell != MAIN_CELL}
+
+
 def _check_access(config: Config) -> None:
     owners: dict[Secret, str] = {}
     for where, holders in (("tenants", config.tenants), ("operators", config.operators)):
@@ -382,8 +390,6 @@ def _check_access(config: Config) -> None:
 def _refuse_unbuilt(config: Config) -> None:
     scheme = config.store.url.partition("://")[0]
     unbuilt = [(f"store.url {scheme}://", scheme in ("redis+sentinel", "redis+cluster"))]
-    for name, provider in config.providers.items():
-        unbuilt.append((f'providers.{name}.cell "{provider.cell}"', provider.cell != "main"))
     for what, used in unbuilt:
         if used:
             raise ConfigError(f"{what} is not supported yet")

@@ -24,6 +24,7 @@ VOCABULARY = {
     "messages": {"msgspec"},
     "metrics": {"msgspec", "prometheus_client"},
     "settings": {"msgspec"},
+    "shares": set(),
     "display": {"msgspec"},
     "toml": set(),
     "template": {"msgspec"},
