@@ -134,7 +134,8 @@ async def _open(config: Config) -> AsyncIterator[_Opened]:
 
 async def _list(config: Config) -> list[dict[str, Any]]:
     async with _open(config) as (store, limits):
-        views, waiting, _ = await overview(store.inspector, limits, config.providers)
+        seen = await overview(store.inspector, limits, config.providers)
+    views, waiting = seen.limits, seen.waiting
     return [limit_view(views[name], waiting.get(name, ())) for name in sorted(views)]
 
 
@@ -142,11 +143,12 @@ async def _change(config: Config, name: str, interval_us: float | None, seconds:
     """Set (or with None reset) a limit. Raises UnknownLimit."""
     async with _open(config) as (store, limits):
         before = await _known(config, store, limits, name)
-        operations = Operations(store.client, store.keys)
-        if interval_us is None:
-            await operations.reset_limit(name)
-        else:
-            await operations.set_limit(name, interval_us, seconds)
+        for cell, share in limits.shares(name).items():
+            operations = Operations(store.client, store.cells[cell].keys)
+            if interval_us is None:
+                await operations.reset_limit(name)
+            else:
+                await operations.set_limit(name, interval_us / share, seconds)
         return _Changed(before, await _known(config, store, limits, name))
 
 

@@ -159,7 +159,8 @@ class HeldEntry:
         )  # fmt: skip
         value = encode_record(Status.SCHEDULED, again.hop, record)
         self.outcomes.append(Outcome(row.index, again.hop, Status.SCHEDULED, value))
-        self._move([again], due_us, lane)
+        name = f"{message_id(self.envelope.batch, row.index)}.{again.hop}"
+        self._move([again], due_us, lane, name if lane != self.lane else "")
         self._count("retried" if attempts > row.attempts else "deferred")
         self.left -= 1
 
@@ -221,11 +222,11 @@ class HeldEntry:
             start = ends
         return sheets
 
-    def _move(self, rows: Sequence[Row], due_us: int, lane: str) -> None:
+    def _move(self, rows: Sequence[Row], due_us: int, lane: str, name: str = "") -> None:
         body = encode_body(self.envelope, rows)
-        expires = self.envelope.expires_us
+        expires, cost = self.envelope.expires_us, self.claimed.cost
         self.moves.append(
-            Move(due_us, lane, self.class_, len(rows), self.claimed.cost, expires, body)
+            Move(due_us, lane, self.class_, len(rows), cost, expires, body, name=name)
         )
 
     def _letter(self, row: Row, status: Status, record: Record) -> bytes:

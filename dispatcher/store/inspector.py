@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -71,6 +71,15 @@ class Inspector:
         self._client = client
         self._keys = keys
 
+    @property
+    def cells(self) -> Mapping[str, Inspector]:
+        """What reads each cell by itself, by the cells' names."""
+        return {self._keys.cell: self}
+
+    def at(self, lane: str) -> Inspector:
+        """What reads the cell of a lane, or of a provider."""
+        return self
+
     async def records(self, batch: str, indexes: Sequence[int]) -> dict[int, Known]:
         """What is recorded of these messages; those never settled are left out."""
         blocks: dict[int, list[int]] = {}
@@ -106,11 +115,14 @@ class Inspector:
 
     async def batch(self, batch: str) -> BatchView | None:
         """The counts of one batch, None for an unknown one."""
+        fields = await self.batch_fields(batch)
+        return batch_view(batch, fields) if "total" in fields else None
+
+    async def batch_fields(self, batch: str) -> dict[str, bytes]:
+        """All that is kept of one batch."""
         name = self._keys.name("batch", batch)
         fields = await answering(partial(self._client.hgetall, name))
-        if b"total" not in fields:
-            return None
-        return _batch(batch, {key.decode(): value for key, value in fields.items()})
+        return {key.decode(): value for key, value in fields.items()}
 
     async def batches(self) -> list[str]:
         """Ids of all batches still remembered, the newest first."""
@@ -201,7 +213,8 @@ def _covers(field: bytes, indexes: Sequence[int]) -> bool:
     return bool(dash) and any(int(first) <= index <= int(last) for index in indexes)
 
 
-def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:
+def batch_view(batch: str, fields: Mapping[str, bytes]) -> BatchView:
+    """A batch of its fields in the store (see the table in `store.keys`)."""
     number = {key: int(value) for key, value in fields.items() if value.lstrip(b"-").isdigit()}
     total, scheduled = number["total"], max(0, number.get("scheduled", 0))
     counts = {status.word: number.get(status.word, 0) for status in COUNTED}

@@ -1,9 +1,9 @@
-"""Opens the store of a configuration: embedded or remote, one cell."""
+"""Opens the store of a configuration: embedded or remote, with all its cells."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +11,11 @@ from typing import NamedTuple
 import redis.asyncio as aioredis
 
 from dispatcher.settings import StoreConfig
+from dispatcher.store.cells import Cell, open_cells, open_queue
 from dispatcher.store.connection import connect, reach
 from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.inspector import Inspector
+from dispatcher.store.joining import open_inspector
 from dispatcher.store.keys import Keys
 from dispatcher.store.queue import Queue
 from dispatcher.toml import Secret
@@ -23,7 +25,9 @@ PATIENCE = 5.0
 
 
 class Store(NamedTuple):
-    """An open store. `client` is for short commands, `blocking` for reads that wait."""
+    """An open store. `client` is for short commands, `blocking` for reads that wait. `keys` are
+    those of the main cell; `queue` accepts for all cells and `inspector` reads all of them; what
+    concerns one lane is done in `cells`."""
 
     url: str
     keys: Keys
@@ -31,6 +35,11 @@ class Store(NamedTuple):
     blocking: aioredis.Redis
     queue: Queue
     inspector: Inspector
+    cells: Mapping[str, Cell]
+
+    def at(self, lane: str) -> Cell:
+        """The cell of a lane, or of a provider."""
+        return self.cells[self.keys.place(lane)]
 
 
 @asynccontextmanager
@@ -55,8 +64,10 @@ async def open_store(
     client, blocking = connect(url, options), connect(url, options, blocking=True)
     try:
         await reach(client, patience)
-        keys = Keys(config.prefix)
-        yield Store(url, keys, client, blocking, Queue(client, keys), Inspector(client, keys))
+        keys = Keys(config.prefix, places=config.places)
+        cells = open_cells(client, blocking, keys)
+        queue, inspector = open_queue(client, keys), open_inspector(client, keys)
+        yield Store(url, keys, client, blocking, queue, inspector, cells)
     finally:
         await client.aclose()
         await blocking.aclose()

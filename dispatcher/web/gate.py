@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.cells import open_queue
 from dispatcher.store.gathering import GatheringClient
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import Queue
@@ -35,7 +36,7 @@ class Gate:
     def open(self, store: Store) -> None:
         """Calls may come."""
         client, keys = GatheringClient(store.client), store.keys
-        self._opened = Opened(store, Queue(client, keys), Submissions(client, keys))
+        self._opened = Opened(store, open_queue(client, keys), Submissions(client, keys))
 
     def close(self) -> None:
         """The store is no more."""

@@ -1,0 +1,127 @@
+"""Reads all cells as if they were one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import redis.asyncio as aioredis
+
+from dispatcher.messages import Status
+from dispatcher.store.connection import answering
+from dispatcher.store.inspector import (
+    BatchView,
+    BreakerView,
+    Inspector,
+    Known,
+    LaneView,
+    batch_view,
+)
+from dispatcher.store.keys import Keys
+from dispatcher.store.limit_views import LimitView, join_views
+
+TEXTS = ("tenant", "channel", "options")
+TIMES = ("created", "cancel")
+_LATER = {
+    Status.QUEUED: 0,
+    Status.SCHEDULED: 0,
+    Status.UNKNOWN: 1,
+    Status.UNDELIVERED: 3,
+    Status.DELIVERED: 4,
+    Status.READ: 5,
+}
+"""Of two records of a message with the same hop the one with the higher number holds; 2 for all
+that end it."""
+
+
+def open_inspector(client: aioredis.Redis, keys: Keys) -> Inspector:
+    """What reads every cell; `keys` are those of the main one."""
+    return JoinedInspector(client, keys) if keys.places else Inspector(client, keys)
+
+
+class JoinedInspector(Inspector):
+    """All cells. Each is read at a moment of its own, so a message on its way from one to another
+    may be counted in both for an instant, never in none."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        super().__init__(client, keys)
+        self._cells = {cell: Inspector(client, own) for cell, own in keys.all().items()}
+
+    @property
+    def cells(self) -> Mapping[str, Inspector]:
+        return self._cells
+
+    def at(self, lane: str) -> Inspector:
+        return self._cells[self._keys.place(lane)]
+
+    async def records(self, batch: str, indexes: Sequence[int]) -> dict[int, Known]:
+        known: dict[int, Known] = {}
+        for cell in self._cells.values():
+            for index, found in (await cell.records(batch, indexes)).items():
+                if index not in known or _order(found) > _order(known[index]):
+                    known[index] = found
+        return known
+
+    async def batch(self, batch: str) -> BatchView | None:
+        found = [await cell.batch_fields(batch) for cell in self._cells.values()]
+        known = [fields for fields in found if "total" in fields]
+        return batch_view(batch, join_fields(known)) if known else None
+
+    async def batches(self) -> list[str]:
+        found = [await cell.batches() for cell in self._cells.values()]
+        return sorted({name for names in found for name in names}, reverse=True)
+
+    async def lane_names(self, providers: Iterable[str]) -> list[str]:
+        found = [await self.at(provider).lane_names([provider]) for provider in providers]
+        return sorted(lane for lanes in found for lane in lanes)
+
+    async def lanes(self, names: Iterable[str]) -> list[LaneView]:
+        wanted, found = list(names), dict[str, LaneView]()
+        for cell, inspector in self._cells.items():
+            own = [lane for lane in wanted if self._keys.place(lane) == cell]
+            found |= {view.lane: view for view in await inspector.lanes(own)} if own else {}
+        return [found[lane] for lane in wanted]
+
+    async def limit_names(self) -> list[str]:
+        found = [await cell.limit_names() for cell in self._cells.values()]
+        return sorted({name for names in found for name in names})
+
+    async def limits(self, names: Iterable[str]) -> dict[str, LimitView]:
+        """What all cells together have of these limits."""
+        wanted = list(names)
+        found = [await cell.limits(wanted) for cell in self._cells.values()]
+        parts = {name: [views[name] for views in found if name in views] for name in wanted}
+        return {name: join_views(views) for name, views in parts.items() if views}
+
+    async def breaker(self, provider: str) -> BreakerView:
+        return await self.at(provider).breaker(provider)
+
+    async def workers(self) -> int:
+        """A worker registers in every cell that it serves, under names that differ at their end."""
+        found: set[bytes] = set()
+        for keys in self._keys.all().values():
+            listed = partial(self._client.zrange, keys.name("workers"), 0, -1)
+            names: list[bytes] = await answering(listed)
+            found |= {name.rpartition(b".")[0] or name for name in names}
+        return len(found)
+
+    async def unfinished(self) -> int:
+        return sum([await cell.unfinished() for cell in self._cells.values()])
+
+
+def join_fields(cells: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
+    """One batch out of what several cells keep of it: counts are added."""
+    joined: dict[str, bytes] = {}
+    for key in dict.fromkeys(key for fields in cells for key in fields):
+        values = [fields[key] for fields in cells if key in fields]
+        if key in TEXTS or key.startswith("p:"):
+            joined[key] = values[0]
+        else:
+            number = min if key in TIMES else sum
+            joined[key] = str(number(int(value) for value in values)).encode()
+    return joined
+
+
+def _order(known: Known) -> tuple[int, int]:
+    status, hop, _ = known
+    return hop, _LATER.get(status, 2)
