@@ -143,7 +143,8 @@ async def _change(config: Config, name: str, interval_us: float | None, seconds:
     """Set (or with None reset) a limit. Raises UnknownLimit."""
     async with _open(config) as (store, limits):
         before = await _known(config, store, limits, name)
-        for cell, share in limits.shares(name).items():
+        shares = limits.shares(name) or dict.fromkeys(store.cells, 1.0)
+        for cell, share in shares.items():
             operations = Operations(store.client, store.cells[cell].keys)
             if interval_us is None:
                 await operations.reset_limit(name)
