@@ -13,7 +13,7 @@ from dispatcher.store.crossings import Crossings
 log = logging.getLogger(__name__)
 
 
-class Carrier:
+class Ferry:
     """The role of a worker that empties what leaves a cell: at once what it has settled itself, and
     every `look_seconds` what a worker that ended has left there."""
 

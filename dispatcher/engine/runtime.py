@@ -13,7 +13,7 @@ from itertools import count
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
-from dispatcher.engine.crossing import Carrier
+from dispatcher.engine.crossing import Ferry
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
 from dispatcher.engine.maintenance import Changes, Heart, listen, sweep, watch_loop
@@ -137,8 +137,8 @@ class _Life:
             self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered
         )
         crossings = Crossings(store.client, store.keys)
-        self._carrier = Carrier(crossings, config.retention.status, config.worker.lease / 3)
-        self._settler = Settler(self._queue, self.name, config, self._carrier.wake)
+        self._ferry = Ferry(crossings, config.retention.status, config.worker.lease / 3)
+        self._settler = Settler(self._queue, self.name, config, self._ferry.wake)
         self._limits = Limits(config, batch_sizes(providers))
         self._transports: list[Transport] = []
         self._senders: list[Sender] = []
@@ -196,7 +196,7 @@ class _Life:
                 ("control", self._changes.run()),
                 ("loop", watch_loop()),
                 ("sweep", sweep(self._queue, self._config.retention.dead)),
-                *([("carry", self._carrier.run())] if self._store.keys.places else []),
+                *([("carry", self._ferry.run())] if self._store.keys.places else []),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )
         ]
@@ -248,7 +248,7 @@ class _Life:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._settler.flushed()
                 if self._store.keys.places:
-                    await self._carrier.carry()
+                    await self._ferry.carry()
                 await self._queue.leave(self.name)
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("the store does not answer; others take over after the lease (%s)", error)

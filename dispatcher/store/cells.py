@@ -7,6 +7,7 @@ writes over all cells has the same names as what does it in one.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -110,13 +111,16 @@ class SpreadQueue(Queue):
 
     async def _check_room(self, messages: int, tenant: str, most: int, tenant_most: int) -> None:
         """Raises StoreFull."""
-        queued = mine = 0
-        for queue in self._queues.values():
-            all_of, own = queue.keys.name("queued"), queue.keys.name("queued_by")
-            queued += int(await answering(partial(self._client.get, all_of)) or 0)
-            if tenant_most:
-                mine += int(await answering(partial(self._client.hget, own, tenant)) or 0)
+        found = await asyncio.gather(*(self._queued(q, tenant) for q in self._queues.values()))
+        queued, mine = (sum(counts) for counts in zip(*found, strict=True))
         if most and queued + messages > most:
             raise store_full(most, queued)
         if tenant_most and mine + messages > tenant_most:
             raise tenant_full(tenant, tenant_most, mine)
+
+    async def _queued(self, queue: Queue, tenant: str) -> tuple[int, int]:
+        """Messages without an outcome in one cell, of all tenants and of this one."""
+        everybody, each = queue.keys.name("queued"), queue.keys.name("queued_by")
+        queued = await answering(partial(self._client.get, everybody))
+        mine = await answering(partial(self._client.hget, each, tenant))
+        return int(queued or 0), int(mine or 0)

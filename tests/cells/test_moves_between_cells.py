@@ -6,18 +6,23 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dispatcher.engine.views import message
+from dispatcher.messages import Row
 from dispatcher.settings import StoreConfig
 from dispatcher.store.crossings import Crossings
 from dispatcher.store.opening import Store, open_store
+from dispatcher.store.queue import Move
+from dispatcher.store.scripts import Argument, Script
 from dispatcher.store.submissions import Submissions
 from tests.campaign import SID, Campaign, numbers, until
 from tests.cells.conftest import Start, assert_nothing_left, in_cell, two_providers
 from tests.faults.proxy import Proxy
 from tests.faults.workers import worker
+from tests.store.cell import Cell, body_of, settlement
 
 ROUTE = '[[routes]]\nproviders = ["twilio", "west"]\n'
 LEASE = '[worker]\nlease = "1s"\n'
@@ -91,10 +96,16 @@ async def test_a_worker_killed_between_arrival_and_departure(
     assert await leaving(run) > 0
     async with run.work():
         counts = await run.finished(batch)
+        await until(lambda: alone(run))
     assert sum(counts.values()) == (await run.view(batch)).total == 80
     assert counts.keys() <= {"sent", "unknown"}
     assert set(run.arrived().values()) == {1}
     await assert_nothing_left(run)
+
+
+async def alone(run: Campaign) -> bool:
+    """What the worker that was killed held is taken over."""
+    return await run.store.inspector.workers() == 1
 
 
 async def test_what_another_worker_left_on_its_way_is_carried(
@@ -141,6 +152,27 @@ async def test_a_batch_cancelled_meanwhile(
     await assert_nothing_left(run)
 
 
+async def test_a_batch_cancelled_between_departure_and_arrival(
+    over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await failing_over(over_cells, simulator_url)
+    batch = await run.submit(numbers(50))
+    await leave_all(run, monkeypatch)
+    submissions, script = Submissions(run.store.client, run.store.keys), Script.__call__
+
+    async def cancel_first(self: Script, key: str, *arguments: Argument) -> Any:
+        if self.name == "arrive":
+            assert await submissions.cancel(batch, run.config.providers)
+        return await script(self, key, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Script, "__call__", cancel_first)
+        await carry(run.store)
+    async with run.work():
+        assert await run.finished(batch) == {"cancelled": 50}
+    assert run.arrived().total() == 0
+
+
 async def test_two_workers_that_carry_the_same(
     over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,3 +189,28 @@ async def test_two_workers_that_carry_the_same(
 
 async def carry(store: Store) -> None:
     await Crossings(store.client, store.keys).carry(3600)
+
+
+async def test_a_move_that_is_due_later_waits_in_its_cell(store: Store) -> None:
+    places = {"west": "eu"}
+    async with open_store(
+        StoreConfig(url=store.url, prefix=store.keys.prefix, places=places)
+    ) as opened:
+        cell = Cell(opened)
+        await cell.limit()
+        await cell.worker("w1")
+        await cell.enqueue(1)
+        (entry,) = await cell.claim_entries("w1")
+        due_us = await opened.inspector.now_us() + 60_000_000
+        body = body_of(cell.batch, [Row(0, "+4915100000000", hop=1)])
+        move = Move(due_us, "west/sms/a", "normal", 1, 1, 0, body, name=f"{cell.batch}-0.1")
+        moved = settlement(entry, rows=())._replace(moves=[move])
+        await cell.settle("w1", moved)
+        await carry(opened)
+        eu = opened.cells["eu"]
+        ((_, due),) = await store.client.zrange(eu.keys.name("scheduled"), 0, -1, withscores=True)
+        assert due == due_us
+        view = await opened.inspector.batch(cell.batch)
+        assert view is not None
+        assert (view.total, view.counts["scheduled"], view.channel) == (1, 1, "sms")
+        assert await opened.inspector.unfinished() == 1
