@@ -104,7 +104,7 @@ class Worker:
         for number in count():
             if stop.is_set():
                 return
-            name = f"{self._name}.{number}"
+            name = f"{self._name}-{number}"
             life = _Life(self._config, self._store.cells[cell], self._store.keys, providers, name)
             try:
                 await life.run(stop)

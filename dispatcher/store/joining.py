@@ -34,11 +34,6 @@ _LATER = {
 that end it."""
 
 
-def open_inspector(client: aioredis.Redis, keys: Keys) -> Inspector:
-    """What reads every cell; `keys` are those of the main one."""
-    return JoinedInspector(client, keys) if keys.places else Inspector(client, keys)
-
-
 class JoinedInspector(Inspector):
     """All cells. Each is read at a moment of its own, so a message on its way from one to another
     may be counted in both for an instant, never in none."""
@@ -102,7 +97,7 @@ class JoinedInspector(Inspector):
         for keys in self._keys.all().values():
             listed = partial(self._client.zrange, keys.name("workers"), 0, -1)
             names: list[bytes] = await answering(listed)
-            found |= {name.rpartition(b".")[0] or name for name in names}
+            found |= {name.rpartition(b"-")[0] or name for name in names}
         return len(found)
 
     async def unfinished(self) -> int:

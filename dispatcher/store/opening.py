@@ -11,11 +11,11 @@ from typing import NamedTuple
 import redis.asyncio as aioredis
 
 from dispatcher.settings import StoreConfig
-from dispatcher.store.cells import Cell, open_cells, open_queue
+from dispatcher.store.cells import Cell, SpreadQueue, open_cells
 from dispatcher.store.connection import connect, reach
 from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.inspector import Inspector
-from dispatcher.store.joining import open_inspector
+from dispatcher.store.joining import JoinedInspector
 from dispatcher.store.keys import Keys
 from dispatcher.store.queue import Queue
 from dispatcher.toml import Secret
@@ -66,7 +66,10 @@ async def open_store(
         await reach(client, patience)
         keys = Keys(config.prefix, places=config.places)
         cells = open_cells(client, blocking, keys)
-        queue, inspector = open_queue(client, keys), open_inspector(client, keys)
+        main = cells[keys.cell]
+        queue, inspector = main.queue, main.inspector
+        if keys.places:
+            queue, inspector = SpreadQueue(client, keys), JoinedInspector(client, keys)
         yield Store(url, keys, client, blocking, queue, inspector, cells)
     finally:
         await client.aclose()

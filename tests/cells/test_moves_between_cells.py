@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.engine.views import message
 from dispatcher.messages import Row
@@ -191,11 +192,10 @@ async def carry(store: Store) -> None:
     await Crossings(store.client, store.keys).carry(3600)
 
 
-async def test_a_move_that_is_due_later_waits_in_its_cell(store: Store) -> None:
-    places = {"west": "eu"}
-    async with open_store(
-        StoreConfig(url=store.url, prefix=store.keys.prefix, places=places)
-    ) as opened:
+async def test_a_move_that_is_due_later_waits_in_its_cell(
+    store: Store, store_config: StoreConfig
+) -> None:
+    async with open_store(replace(store_config, places={"west": "eu"})) as opened:
         cell = Cell(opened)
         await cell.limit()
         await cell.worker("w1")
