@@ -121,7 +121,7 @@ class Settler:
             entry.written = settlement.done
             if owned:
                 count_settled(entry, settlement)
-                if any(self._queue.leaves(move) for move in settlement.moves):
+                if settlement.moves and any(map(self._queue.leaves, settlement.moves)):
                     self._left()
             else:
                 metrics.LEASE_LOST.inc()

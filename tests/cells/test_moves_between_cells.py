@@ -139,14 +139,18 @@ async def leave_all(run: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
             await until(all_left)
 
 
+@pytest.mark.parametrize("marked", [True, False])
 async def test_a_batch_cancelled_meanwhile(
-    over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch
+    over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch, marked: bool
 ) -> None:
+    """Also when the mark in the other cell is gone again, or did not get there."""
     run = await failing_over(over_cells, simulator_url)
     batch = await run.submit(numbers(50))
     await leave_all(run, monkeypatch)
     submissions = Submissions(run.store.client, run.store.keys)
     assert await submissions.cancel(batch, run.config.providers)
+    if not marked:
+        await run.store.client.delete(run.store.cells["eu"].keys.name("batch", batch))
     async with run.work():
         assert await run.finished(batch) == {"cancelled": 50}
     assert run.arrived().total() == 0
