@@ -8,7 +8,7 @@ writes over all cells has the same names as what does it in one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -84,24 +84,31 @@ class SpreadQueue(Queue):
             return Accepted(0, True, seen)
         messages = sum(entry.count for entry in entries)
         await self._check_room(messages, tenant, max_queued, tenant_most)
-        listed, accepted = list(lanes), 0
-        cells = {self.keys.place(entry.lane) for entry in entries} - {self.keys.cell}
-        for cell in (*sorted(cells), self.keys.cell):
+        accepted, written = 0, False
+        for cell, own_lanes, own_entries in self._cut(list(lanes), entries):
             try:
-                answer = await Queue.enqueue(
-                    self._queues[cell], batch, part, check, tenant=tenant, channel=channel,
-                    options=options, max_queued=0, keep_seconds=keep_seconds,
-                    lanes=[lane for lane in listed if self.keys.place(lane.lane) == cell],
-                    entries=[entry for entry in entries if self.keys.place(entry.lane) == cell],
+                answer = await self._queues[cell].enqueue(
+                    batch, part, check, tenant=tenant, channel=channel, options=options,
+                    max_queued=0, keep_seconds=keep_seconds, lanes=own_lanes, entries=own_entries,
                 )  # fmt: skip
             except StoreFull as error:
-                if cell == min(cells, default=cell):
+                if not written:
                     raise
                 raise StoreUnavailable(f"part {part} reached some cells only: {error}") from None
             if answer.repeated and (answer.check != check or cell == self.keys.cell):
                 return answer
-            accepted += answer.messages
+            accepted, written = accepted + answer.messages, True
         return Accepted(accepted)
+
+    def _cut(
+        self, lanes: Sequence[NewLane], entries: Sequence[NewEntry]
+    ) -> Iterator[tuple[str, list[NewLane], list[NewEntry]]]:
+        """What each cell gets of a part; the main one always, and last."""
+        place = self.keys.place
+        others = sorted({place(entry.lane) for entry in entries} - {self.keys.cell})
+        for cell in (*others, self.keys.cell):
+            own = [lane for lane in lanes if place(lane.lane) == cell]
+            yield cell, own, [entry for entry in entries if place(entry.lane) == cell]
 
     async def _guard(self, batch: str, part: int) -> str | None:
         """The check value of a part that every cell has."""

@@ -119,8 +119,7 @@ local function settle(item)
     local entry = { n = m[4], c = m[5], batch = batch, expires = int(m[6]), body = bodies[i] }
     if m[7] >= 0 then entry.a = m[7] end
     if m[8] ~= '' then
-      local packed = { m[1], m[2], m[3], entry.n, entry.c, batch, entry.expires, entry.body }
-      redis.call('HSET', key('leaving'), m[8], cmsgpack.pack(packed))
+      leave(m[8], m[1], m[2], m[3], entry)
     elseif m[1] > now then
       schedule(m[1], m[2], m[3], entry)
     else
