@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatcher.engine.reclaim import put_back
+from dispatcher.engine.runtime import write_limits
 from tests.campaign import SID, Campaign, numbers, until
 from tests.cells.conftest import WEST, Start, assert_nothing_left, halves
 
@@ -41,3 +43,19 @@ async def test_only_its_cell_starts_anew(over_cells: Start, simulator_url: str) 
     assert counts.keys() <= {"sent", "unknown"}
     assert set(run.arrived().values()) == {1}
     await assert_nothing_left(run)
+
+
+async def test_what_a_process_held_is_put_back_in_every_cell(
+    over_cells: Start, simulator_url: str
+) -> None:
+    run = await over_cells(halves(simulator_url))
+    batch = await run.submit(numbers(100))
+    await write_limits(run.store, run.ingest.limits, run.config.providers)
+    for provider, name in (("twilio", "host.1.2.abc.boot-0"), ("west", "host.1.2.abc.boot-3")):
+        queue = run.store.at(provider).queue
+        await queue.heartbeat(name, first=True)
+        await queue.claim(provider, name, 500, 10, [])
+    assert await run.store.inspector.workers() == 1
+    assert await put_back(run.store, "2.abc") == 100
+    assert await run.store.inspector.workers() == 0
+    assert await run.counts(batch) == {"queued": 100}
