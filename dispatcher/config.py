@@ -111,7 +111,6 @@ def load(
         _check_references(config)
         check_shares(config)
         _check_access(config)
-        _refuse_unbuilt(config)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
     return replace(config, store=replace(config.store, places=_places(config)))
@@ -385,11 +384,3 @@ def _check_access(config: Config) -> None:
             f'api.host "{config.api.host}" lets other machines in, so there must be [tenants]; '
             'without them it must be "127.0.0.1", "::1" or "localhost"'
         )
-
-
-def _refuse_unbuilt(config: Config) -> None:
-    scheme = config.store.url.partition("://")[0]
-    unbuilt = [(f"store.url {scheme}://", scheme in ("redis+sentinel", "redis+cluster"))]
-    for what, used in unbuilt:
-        if used:
-            raise ConfigError(f"{what} is not supported yet")

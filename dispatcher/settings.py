@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
 
+from dispatcher.address import parse_address
 from dispatcher.toml import Secret, toml_value
 from dispatcher.units import Duration, Rates, format_duration
 
@@ -30,7 +31,6 @@ Channel = Literal["sms", "mms", "rcs", "whatsapp", "messenger", "email", "push",
 Class = Literal["urgent", "normal", "bulk"]
 OnUnknown = Literal["resend", "hold"]
 
-STORE_SCHEMES = ("redis", "rediss", "redis+sentinel", "redis+cluster")
 MAIN_CELL = "main"
 """The cell of providers that name none, and of what is kept once for all cells."""
 Shares = Annotated[
@@ -66,10 +66,9 @@ def _check_rate(rate: Rates, ramp: Rates, timezone: str) -> None:
 
 
 class StoreConfig(Struct, frozen=True, kw_only=True):
-    """`[store]`: which Redis. `max_queued` is in messages.
-
-    `places` are the cells of the providers that are not in the main one; their own tables say so.
-    """
+    """`[store]`: which Redis. `max_queued` is in messages; `sentinel_username` and
+    `sentinel_password` are for the sentinels themselves; `places` are the cells of the providers
+    that are not in the main one, which their own tables say."""
 
     derived: ClassVar = frozenset({"places"})
 
@@ -82,13 +81,13 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     tls_key: Text | None = None
     username: Secret | None = None
     password: Secret | None = None
+    sentinel_username: Secret | None = None
+    sentinel_password: Secret | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        scheme, separator, rest = self.url.partition("://")
-        if self.url != "embedded" and not (scheme in STORE_SCHEMES and separator and rest):
-            allowed = ", ".join(f"{scheme}://…" for scheme in STORE_SCHEMES)
-            raise ValueError(f'url must be "embedded" or one of {allowed}')
+        if self.url != "embedded":
+            parse_address(self.url)
 
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):

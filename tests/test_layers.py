@@ -15,6 +15,7 @@ import dispatcher
 ROOT = Path(dispatcher.__file__).parent
 
 VOCABULARY = {
+    "address": set(),
     "bodies": {"msgspec"},
     "client": {"aiohttp", "msgspec"},
     "config": {"msgspec"},

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import redis.asyncio as aioredis
 
+from dispatcher.store.cells_client import at_cell
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import Keys
 
@@ -16,7 +17,7 @@ class Bell:
     """The bells of some providers, on a connection of their own."""
 
     def __init__(self, blocking: aioredis.Redis, keys: Keys, providers: Iterable[str]) -> None:
-        self._client = blocking
+        self._client = at_cell(blocking, keys.tag)
         self._names = {keys.name("bell", provider).encode(): provider for provider in providers}
 
     async def rung(self) -> str | None:

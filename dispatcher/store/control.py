@@ -10,6 +10,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.client import PubSub
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.cells_client import at_cell
 from dispatcher.store.connection import ANSWER_SECONDS, answering
 from dispatcher.store.keys import Keys
 
@@ -38,7 +39,7 @@ class Control:
     """The announcements of a cell, on a connection of their own."""
 
     def __init__(self, blocking: aioredis.Redis, keys: Keys) -> None:
-        self._client = blocking
+        self._client = at_cell(blocking, keys.tag)
         self._name = keys.name("control")
 
     async def number(self) -> int:

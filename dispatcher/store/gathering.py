@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import redis.asyncio as aioredis
 
+from dispatcher.store.cells_client import CellsClient
+
 TRIPS = 2
 """Round trips at once: the server works on one while the next is gathered."""
 COMMANDS = 64
@@ -82,3 +84,10 @@ class GatheringClient(aioredis.Redis):
                 command.reply.set_exception(reply)
             else:
                 command.reply.set_result(reply)
+
+
+def gather(client: aioredis.Redis) -> aioredis.Redis:
+    """A client that gathers what is given to it; in a cluster for each cell by itself."""
+    if isinstance(client, CellsClient):
+        return CellsClient(client.tag, lambda tag: GatheringClient(client.at(tag)))
+    return GatheringClient(client)

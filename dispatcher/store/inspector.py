@@ -9,9 +9,11 @@ from typing import NamedTuple
 import redis.asyncio as aioredis
 
 from dispatcher.messages import CLASSES, Record, Status, decode_record, decode_sheet
+from dispatcher.store.cells_client import at_cell
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
 from dispatcher.store.limit_views import LimitView, limit_view
+from dispatcher.store.scripts import Script
 
 COUNTED = (
     Status.SENT, Status.DELIVERED, Status.READ, Status.UNDELIVERED, Status.UNKNOWN, Status.DEAD,
@@ -68,8 +70,9 @@ class Inspector:
     """Read-only. All methods raise StoreUnavailable."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
-        self._client = client
+        self._client = at_cell(client, keys.tag)
         self._keys = keys
+        self._clock = Script(client, keys, "clock")
 
     @property
     def cells(self) -> Mapping[str, Inspector]:
@@ -129,6 +132,7 @@ class Inspector:
         start = len(self._keys.name("batch")) + 1
         pattern, cursor = self._keys.name("batch", "*"), 0
         names: set[str] = set()
+        await self.now_us()  # a walk names no key: only what does finds a cell that has moved
         while True:
             scan = partial(self._client.scan, cursor, pattern, 1000)
             cursor, found = await answering(scan)
@@ -185,22 +189,31 @@ class Inspector:
 
     async def now_us(self) -> int:
         """The time by the store's clock."""
-        seconds, micros = await answering(self._client.time)
-        return int(seconds) * 1_000_000 + int(micros)
+        return int(await self._clock(self._keys.name("control")))
 
     async def _hashes(self, names: Iterable[str]) -> list[dict[str, str]]:
         """Whole hashes in one round trip."""
-        pipeline = self._client.pipeline(transaction=False)
-        for name in names:
-            pipeline.hgetall(name)
+        wanted = list(names)
+
+        async def read() -> list[dict[bytes, bytes]]:
+            pipeline = self._client.pipeline(transaction=False)
+            for name in wanted:
+                pipeline.hgetall(name)
+            return await pipeline.execute()
+
         return [
             {key.decode(): value.decode("utf-8", "replace") for key, value in fields.items()}
-            for fields in await answering(pipeline.execute)
+            for fields in await answering(read)
         ]
 
     async def workers(self) -> int:
         """Workers registered now."""
         return int(await answering(lambda: self._client.zcard(self._keys.name("workers"))))
+
+    async def worker_names(self) -> list[str]:
+        """Their names."""
+        names = partial(self._client.zrange, self._keys.name("workers"), 0, -1)
+        return [name.decode() for name in await answering(names)]
 
     async def unfinished(self) -> int:
         """Messages queued, held or scheduled."""

@@ -60,11 +60,14 @@ async def open_store(
         "tls_ca": config.tls_ca,
         "tls_cert": config.tls_cert,
         "tls_key": config.tls_key,
+        "sentinel_username": _reveal(config.sentinel_username),
+        "sentinel_password": _reveal(config.sentinel_password),
     }
-    client, blocking = connect(url, options), connect(url, options, blocking=True)
+    keys = Keys(config.prefix, places=config.places)
+    client = connect(url, options, keys.tag)
+    blocking = connect(url, options, keys.tag, blocking=True)
     try:
         await reach(client, patience)
-        keys = Keys(config.prefix, places=config.places)
         cells = open_cells(client, blocking, keys)
         main = cells[keys.cell]
         queue, inspector = main.queue, main.inspector

@@ -15,11 +15,15 @@ import redis.asyncio as aioredis
 from redis import exceptions
 
 from dispatcher.errors import StoreFull, StoreUnavailable
+from dispatcher.store.connection import redirected
 from dispatcher.store.keys import Keys
+from dispatcher.store.masters import FAILURES
 
 Argument = bytes | str | int | float
 
 
+_MOVING = "non local key"
+"""How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
 _PARTS = {"claim": ("lib", "pace", "shares")}
 """What is put in front of a script, where that is more than lib.lua."""
 
@@ -47,18 +51,21 @@ class Script:
 
     async def __call__(self, key: str, *arguments: Argument) -> Any:
         """Run the script. Raises StoreUnavailable, StoreFull."""
+        words = (key, *self._prefix, *arguments)
         try:
             try:
-                return await self._client.evalsha(self._sha, 1, key, *self._prefix, *arguments)
+                return await redirected(lambda: self._client.evalsha(self._sha, 1, *words))
             except exceptions.NoScriptError:
-                return await self._client.eval(self._source, 1, key, *self._prefix, *arguments)
-        except (exceptions.RedisError, OSError, TimeoutError) as error:
+                return await redirected(lambda: self._client.eval(self._source, 1, *words))
+        except FAILURES as error:
             raise unavailable(error, self.name) from None
 
 
 def unavailable(error: BaseException, what: str) -> StoreUnavailable:
     """The error of ours for an error of the client: one line that says what was being done."""
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, (exceptions.AskError, exceptions.TryAgainError)) or _MOVING in text:
+        return StoreUnavailable(f"store did not answer ({what}): the cell moves to another node")
     if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return StoreFull(f"store is full ({what}): {text}")
     return StoreUnavailable(f"store did not answer ({what}): {text}")

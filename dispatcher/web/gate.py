@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.cells import open_queue
-from dispatcher.store.gathering import GatheringClient
+from dispatcher.store.gathering import gather
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Submissions
@@ -35,7 +35,7 @@ class Gate:
 
     def open(self, store: Store) -> None:
         """Calls may come."""
-        client, keys = GatheringClient(store.client), store.keys
+        client, keys = gather(store.client), store.keys
         self._opened = Opened(store, open_queue(client, keys), Submissions(client, keys))
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ WRONG = {
     "store url": (
         '[store]\nurl = "memcached://:pw@host"',
         'store.url must be "embedded" or one of redis://…, rediss://…, redis+sentinel://…, '
-        "redis+cluster://…",
+        "rediss+sentinel://…, redis+cluster://…, rediss+cluster://…",
     ),
     "secret not set": (
         '[tenants.acme]\ntoken = "env:ACME"',
@@ -230,13 +230,34 @@ WRONG = {
         "[[limits]]\nname = 'n'\nrate = '1/s'\n[[limits]]\nname = 'n'\nrate = '2/s'",
         "limits.n: there is more than one limit of this name",
     ),
-    "sentinel": (
-        "[store]\nurl = 'redis+sentinel://a:26379/m'",
-        "store.url redis+sentinel:// is not supported yet",
+    "sentinel without a master": (
+        "[store]\nurl = 'redis+sentinel://:pw@a:26379,b'",
+        "store.url must end with the name of the master, as in "
+        "redis+sentinel://host1:26379,host2:26379/mymaster",
     ),
-    "cluster": (
-        "[store]\nurl = 'redis+cluster://a,b'",
-        "store.url redis+cluster:// is not supported yet",
+    "sentinel with options": (
+        "[store]\nurl = 'redis+sentinel://a/m?ssl=true'",
+        "store.url of redis+sentinel:// has no options after ?, they are keys of [store]",
+    ),
+    "cluster with a database": (
+        "[store]\nurl = 'redis+cluster://a,b/1'",
+        'store.url of a cluster ends with its nodes, got "/1" after them',
+    ),
+    "cluster with an empty node": (
+        "[store]\nurl = 'redis+cluster://a,,b'",
+        "store.url must name a host, as in host:6379",
+    ),
+    "store port": (
+        "[store]\nurl = 'redis+cluster://:pw@a:99999'",
+        'store.url must name ports of 1 to 65535, got "99999" after a',
+    ),
+    "two servers": (
+        "[store]\nurl = 'redis://a,b'",
+        "store.url of redis:// names one server, got 2",
+    ),
+    "store database": (
+        "[store]\nurl = 'rediss://a/jobs'",
+        'store.url must end with the number of a database, got "jobs"',
     ),
 }
 

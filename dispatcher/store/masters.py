@@ -1,0 +1,216 @@
+"""Finds the server that takes commands for a cell: behind Sentinel the master of a name, in a
+cluster the node that serves the slot of the cell's hash tag.
+
+redis-py has connections for Sentinel that ask for their server whenever they connect. Here a
+cluster is asked in the same way: all keys of a cell are in one slot, so a client of one cell needs
+one server at a time, and pipelines, blocking reads, announcements and the clock are those of a
+single server. A command that a node did not run because the slot is elsewhere raises MovedError;
+the next one goes there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
+from redis.crc import key_slot
+
+from dispatcher.address import Node
+
+FAILURES = (exceptions.RedisError, OSError, TimeoutError)
+"""All that a client raises for a command that may not have been carried out."""
+ASK_SECONDS = 1.0
+"""How often the sentinels are asked again, while commands are sent."""
+LOGIN_REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
+
+
+class Directory:
+    """The nodes that know where the master is; `question` is the command they are asked. They are
+    asked in any order, so that one which was cut off is not believed for ever, those that did not
+    answer the last time after the others."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        question: Sequence[str],
+        connection: Callable[..., Connection],
+        options: Mapping[str, Any],
+    ) -> None:
+        self._nodes = tuple(nodes)
+        self._silent: set[Node] = set()
+        self._question = question
+        self._connection = connection
+        self._options = options
+
+    async def discover_master(self, _service: str) -> Node:
+        """The address of the master now. Raises redis.ConnectionError where no node knows it, and
+        the refusal where all of them refuse the login."""
+        reasons: list[str] = []
+        refusals: list[Exception] = []
+        nodes = random.sample(asked := self._asked(), len(asked))
+        for node in sorted(nodes, key=self._silent.__contains__):
+            self._silent.add(node)
+            try:
+                master = self._master(await self._ask(node), node)
+            except FAILURES as error:
+                reasons.append(f"{node[0]}:{node[1]}: {error}")
+                refusals += [error] if isinstance(error, LOGIN_REFUSED) else []
+                continue
+            self._silent.discard(node)
+            if master is not None:
+                return master
+            reasons.append(f"{node[0]}:{node[1]} knows no such master")
+        if len(refusals) == len(nodes):
+            raise refusals[0]
+        raise exceptions.ConnectionError("; ".join(reasons))
+
+    def _asked(self) -> list[Node]:
+        return list(self._nodes)
+
+    def _master(self, answer: Any, node: Node) -> Node | None:
+        """The master in the answer of a node, None where it knows none."""
+        raise NotImplementedError
+
+    async def _ask(self, node: Node) -> Any:
+        connection = self._connection(host=node[0], port=node[1], **self._options)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.send_command(*self._question)
+            return await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+
+class Sentinels(Directory):
+    """Sentinels that watch the master called `service`."""
+
+    def __init__(self, nodes: Sequence[Node], service: str, **words: Any) -> None:
+        super().__init__(nodes, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service), **words)
+
+    def _master(self, answer: Any, node: Node) -> Node | None:
+        return None if answer is None else (answer[0].decode(), int(answer[1]))
+
+
+class Cluster(Directory):
+    """Nodes of a cluster, of which one serves the slot of `tag`. Those it names are asked too when
+    the ones of the configuration are gone."""
+
+    def __init__(self, nodes: Sequence[Node], tag: str, **words: Any) -> None:
+        super().__init__(nodes, ("CLUSTER", "SLOTS"), **words)
+        self._slot = key_slot(tag.encode())
+        self._named: set[Node] = set()
+        self._moved: Node | None = None
+
+    async def discover_master(self, service: str) -> Node:
+        """See Directory. Where the slot has moved to is known without asking."""
+        moved, self._moved = self._moved, None
+        return moved or await super().discover_master(service)
+
+    def moved(self, slot: int, node: Node) -> None:
+        """A node has said that a slot is served by another one."""
+        if slot == self._slot:
+            self._moved = node
+
+    def _asked(self) -> list[Node]:
+        return list({*self._nodes, *self._named})
+
+    def _master(self, answer: Any, node: Node) -> Node | None:
+        ranges = [
+            (first, last, [_named(server, node) for server in servers])
+            for first, last, *servers in answer
+        ]
+        self._named = {server for _, _, servers in ranges for server in servers}
+        for first, last, servers in ranges:
+            if first <= self._slot <= last:
+                return servers[0]
+        return None
+
+
+def _named(server: Sequence[Any], asked: Node) -> Node:
+    """One server of an answer. Without an address of its own it is at that of the node asked."""
+    host = (server[0] or b"").decode()
+    return (host if host not in ("", "?") else asked[0], int(server[1]))
+
+
+class MasterConnection(SentinelManagedConnection):
+    """A connection to the master that the sentinels name, and that says it is one."""
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Log in, and look whether this is not the master of before a failover."""
+        await super().on_connect_check_health(check_health)
+        await self.send_command("ROLE", check_health=False)
+        if (await self.read_response())[0] != b"master":
+            raise exceptions.ConnectionError(f"{self.host}:{self.port} is no longer the master")
+
+
+class SlotConnection(SentinelManagedConnection):
+    """A connection to the node of a cluster that serves the slot."""
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """One reply. After an error that says the slot is elsewhere the next command connects
+        anew."""
+        try:
+            return await super().read_response(*arguments, **options)
+        except exceptions.MovedError as error:
+            directory = self.connection_pool.sentinel_manager
+            directory.moved(error.slot_id, (error.host.strip("?") or self.host, error.port))
+            self.mark_for_reconnect()  # type: ignore[no-untyped-call]
+            raise
+        except exceptions.ClusterDownError:
+            self.mark_for_reconnect()  # type: ignore[no-untyped-call]
+            raise
+
+
+class TLSMasterConnection(MasterConnection, SSLConnection):
+    """The same over TLS."""
+
+
+class TLSSlotConnection(SlotConnection, SSLConnection):
+    """The same over TLS."""
+
+
+class MasterPool(SentinelConnectionPool):
+    """Connections to the master that the sentinels name. One that another has replaced takes
+    commands for some ten seconds more, and loses what they wrote: so the sentinels are asked
+    again and again while the pool is used."""
+
+    def __init__(self, directory: Directory, **options: Any) -> None:
+        super().__init__("", directory, **options)  # type: ignore[no-untyped-call]
+        self._asked_at = time.monotonic()
+        self._asking: asyncio.Task[None] | None = None
+
+    async def get_connection(self, *_words: Any, **_options: Any) -> Any:
+        """A connection to the master as far as it is known."""
+        now = time.monotonic()
+        if now - self._asked_at >= ASK_SECONDS:
+            self._asked_at = now
+            self._asking = asyncio.create_task(self._look())
+        return await super().get_connection()  # type: ignore[no-untyped-call]
+
+    async def _look(self) -> None:
+        """Leave a master that is none any more; sentinels that do not answer change nothing."""
+        before = self.master_address
+        with suppress(*FAILURES):
+            master = await self.get_master_address()  # type: ignore[no-untyped-call]
+            for connection in self._in_use_connections if master != before else ():
+                connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
+
+
+def master_pool(
+    directory: Directory, tls: bool, options: Mapping[str, Any]
+) -> SentinelConnectionPool:
+    """Connections to the master that a directory names."""
+    kind: type[Connection]
+    if isinstance(directory, Cluster):
+        kind = TLSSlotConnection if tls else SlotConnection
+        pool = SentinelConnectionPool("", directory, connection_class=kind, **options)  # type: ignore[no-untyped-call]
+        return pool
+    kind = TLSMasterConnection if tls else MasterConnection
+    return MasterPool(directory, connection_class=kind, **options)

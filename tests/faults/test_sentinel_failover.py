@@ -1,0 +1,143 @@
+"""A store behind Sentinel: the master dies, or another one becomes the master."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import redis.asyncio as aioredis
+from redis.exceptions import ConnectionError as NoConnection
+
+from dispatcher.address import Node as Where
+from dispatcher.config import load
+from dispatcher.errors import ConfigError
+from dispatcher.simulator import Simulator
+from dispatcher.store.connection import answering, connect
+from dispatcher.store.embedded import find_server
+from dispatcher.store.masters import Directory, master_pool
+from dispatcher.store.opening import open_store
+from tests.campaign import Campaign, numbers, twilio, until
+from tests.faults.nodes import QUICK, Node, free_port, in_sync, listened_to, nodes, rights
+
+ADMIN = "admin-password"
+LOGIN = {
+    "username": "worker",
+    "password": "worker-password",
+    "sentinel_username": "asker",
+    "sentinel_password": "asker-password",
+}
+
+
+class Watched:
+    """A master and its replica, watched by a sentinel; everybody has to log in."""
+
+    def __init__(self, master: Node, replica: Node, sentinel: Node) -> None:
+        self.master, self.replica, self.sentinel = master, replica, sentinel
+        silent = free_port()
+        self.url = f"redis+sentinel://127.0.0.1:{silent},127.0.0.1:{sentinel.port}/mymaster"
+
+    async def promoted(self) -> bool:
+        """Whether the replica is the master by the word of the sentinel."""
+        name = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+        return int((await self.sentinel.ask(*name))[1]) == self.replica.port
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
+    program = find_server()
+    login = (f"requirepass {ADMIN}", f"masterauth {ADMIN}")
+    lines = (*QUICK, *login, f"user worker on >worker-password {rights()}")
+    async with nodes(tmp_path, password=ADMIN) as running:
+        master = await running.start(program, *lines)
+        replica = await running.start(program, *lines, f"replicaof 127.0.0.1 {master.port}")
+        await until(lambda: in_sync(master, [replica]))
+        sentinel = await running.sentinel(
+            program,
+            master,
+            f"sentinel auth-pass mymaster {ADMIN}",
+            f"requirepass {ADMIN}",
+            "user asker on >asker-password +sentinel|get-master-addr-by-name",
+        )
+        yield Watched(master, replica, sentinel)
+
+
+@pytest.fixture
+async def run(
+    watched: Watched, tmp_path: Path, simulator: Simulator, simulator_url: str
+) -> AsyncIterator[Campaign]:
+    path = tmp_path / "dispatcher.toml"
+    keys = "".join(f'{key} = "{value}"\n' for key, value in LOGIN.items())
+    table = twilio(simulator_url, rate="300/s")
+    path.write_text(f'[store]\nurl = "{watched.url}"\n{keys}{table}')
+    config = load(path, {})
+    async with open_store(config.store) as store:
+        yield Campaign(config, store, simulator)
+
+
+@asynccontextmanager
+async def in_mid_campaign(run: Campaign) -> AsyncIterator[str]:
+    """A worker that has sent a third of a batch, and then goes on to its end."""
+    batch = await run.submit(numbers(450))
+
+    async def under_way() -> bool:
+        return run.simulator.counts.accepted >= 150
+
+    async with run.work():
+        await until(under_way)
+        yield batch
+        assert await run.finished(batch) == {"sent": 450}
+    assert run.arrived().keys() == run.ids(batch, 450)
+    assert await run.is_empty()
+
+
+async def test_the_master_is_killed(watched: Watched, run: Campaign) -> None:
+    async with in_mid_campaign(run):
+        await until(lambda: in_sync(watched.master, [watched.replica]))
+        await watched.master.end()
+        await until(watched.promoted)
+        await until(lambda: listened_to(watched.replica))
+
+
+async def test_a_master_that_was_replaced_is_left(watched: Watched, run: Campaign) -> None:
+    """It goes on as a master for a while."""
+
+    async def used() -> bool:
+        return "cmdstat_evalsha" in await watched.replica.ask("INFO", "commandstats")
+
+    async with in_mid_campaign(run):
+        await watched.replica.ask("CONFIG", "RESETSTAT")
+        await watched.sentinel.ask("SENTINEL", "FAILOVER", "mymaster")
+        await until(used)
+        assert (await watched.master.ask("ROLE"))[0] == b"master"
+
+
+class Stale(Directory):
+    """Names a server, whatever it is by now."""
+
+    def __init__(self, named: Where) -> None:
+        super().__init__((), (), connection=aioredis.Connection, options={})
+        self._named = named
+
+    async def discover_master(self, _service: str) -> Where:
+        return self._named
+
+
+async def test_a_server_that_is_no_master_gets_no_command(watched: Watched) -> None:
+    directory = Stale(("127.0.0.1", watched.replica.port))
+    pool = master_pool(directory, tls=False, options={"password": ADMIN})
+    async with aioredis.Redis.from_pool(pool) as client:
+        with pytest.raises(NoConnection, match="is no longer the master"):
+            await client.get("d:control:{main}")
+    used = await watched.replica.ask("INFO", "commandstats")
+    assert "cmdstat_role" in used
+    assert "cmdstat_get" not in used
+
+
+async def test_a_wrong_login_is_said_at_once(watched: Watched) -> None:
+    url = f"redis+sentinel://127.0.0.1:{watched.sentinel.port}/mymaster"
+    for key in ("password", "sentinel_password"):
+        async with connect(url, {**LOGIN, key: "wrong"}) as client:
+            with pytest.raises(ConfigError, match=r"refuses the login: .*password"):
+                await answering(client.ping)
