@@ -202,6 +202,11 @@ class Inspector:
         """Workers registered now."""
         return int(await answering(lambda: self._client.zcard(self._keys.name("workers"))))
 
+    async def worker_names(self) -> list[str]:
+        """Their names."""
+        names = partial(self._client.zrange, self._keys.name("workers"), 0, -1)
+        return [name.decode() for name in await answering(names)]
+
     async def unfinished(self) -> int:
         """Messages queued, held or scheduled."""
         return int(await answering(lambda: self._client.get(self._keys.name("queued"))) or 0)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
 import redis.asyncio as aioredis
 
 from dispatcher.messages import Status
-from dispatcher.store.connection import answering
 from dispatcher.store.inspector import (
     BatchView,
     BreakerView,
@@ -93,12 +91,8 @@ class JoinedInspector(Inspector):
 
     async def workers(self) -> int:
         """A worker registers in every cell that it serves, under names that differ at their end."""
-        found: set[bytes] = set()
-        for keys in self._keys.all().values():
-            listed = partial(self._client.zrange, keys.name("workers"), 0, -1)
-            names: list[bytes] = await answering(listed)
-            found |= {name.rpartition(b"-")[0] or name for name in names}
-        return len(found)
+        found = [await cell.worker_names() for cell in self._cells.values()]
+        return len({name.rpartition("-")[0] or name for names in found for name in names})
 
     async def unfinished(self) -> int:
         return sum([await cell.unfinished() for cell in self._cells.values()])
