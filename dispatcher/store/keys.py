@@ -51,7 +51,7 @@ status     hash    <batch>:<index // 1024> index -> value of messages.encode_rec
                                            <first>-<last> -> value of messages.encode_sheet, for
                                            messages without a field of their own; absent = queued
 leaving    hash    -                       name of a move to another cell -> packed {due, lane,
-                                           class, n, c, batch, expires, body, a}; still
+                                           class, n, c, batch, expires, body, a, r}; still
                                            counted here
 arrived    string  <name of a move>        it came into this cell; for 24 h
 dead       zset    -                       message id -> time (us) it became dead or unknown

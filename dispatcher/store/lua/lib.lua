@@ -77,7 +77,8 @@ end
 
 -- Puts an entry where a worker takes it to the lane in another cell; no other move may have this name.
 local function leave(name, due, lane, class, entry)
-  local packed = { due, lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body, entry.a }
+  local packed = { due, lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
+    entry.a or false, entry.r or false }
   redis.call('HSET', key('leaving'), name, cmsgpack.pack(packed))
 end
 
