@@ -24,6 +24,7 @@ VOCABULARY = {
     "exchange": {"msgspec"},
     "messages": {"msgspec"},
     "metrics": {"msgspec", "prometheus_client"},
+    "operator_bodies": {"msgspec"},
     "settings": {"msgspec"},
     "shares": set(),
     "display": {"msgspec"},

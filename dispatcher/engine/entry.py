@@ -233,7 +233,7 @@ class HeldEntry:
         letter = Letter(
             self.lane, self.class_, status.word, record.code or "", record.detail or "",
             record.provider_id, record.history, self.envelope.expires_us,
-            encode_body(self.envelope, [row]),
+            encode_body(self.envelope, [row]), self.claimed.cost,
         )  # fmt: skip
         return msgspec.msgpack.encode(letter)
 

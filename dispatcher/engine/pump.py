@@ -22,6 +22,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import ProviderConfig
 from dispatcher.store.claims import Claim, ClaimedEntry, Grant, Wanted
 from dispatcher.store.queue import Queue
+from dispatcher.store.suspensions import covers
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +154,15 @@ class Pump:
             self._timer.cancel()
 
     def control(self, what: str) -> None:
-        """Something was changed: limits by name, `lane:<lane>`, or `*`. Slots granted before are
-        dropped where it matters, and asked for again at once."""
-        self._changed |= set(what.split())
+        """Something was changed: limits by name, `lane:<lanes>` (a pattern), or `*`. Slots granted
+        before are dropped where it matters, and asked for again at once; what was collected for a
+        request had its slots and goes out now."""
+        names, now = set(what.split()), monotonic()
+        self._changed |= names
         self._drop_changed()
+        for lane in self.lanes.values():
+            if self._may_send() and self._concerns(names, lane):
+                self._flush(lane, now, 0.0)
         self.ring()
 
     def _drop_changed(self) -> None:
@@ -164,7 +170,7 @@ class Pump:
         self._pauses = {name: until for name, until in self._pauses.items() if until > now}
         names = self._changed | self._pauses.keys()
         for lane in self.lanes.values():
-            if names & self._names_of(lane):
+            if self._concerns(names, lane):
                 lane.drop_slots()
         if not self._claiming:
             self._changed = set()
@@ -304,12 +310,15 @@ class Pump:
             self._pauses[name] = max(now + min(seconds, IDLE_SECONDS), self._pauses.get(name, 0.0))
         self._drop_changed()
         for lane in self.lanes.values():
-            if names & self._names_of(lane):
+            if self._concerns(names, lane):
                 lane.keep(now + min(seconds, PAUSED_SECONDS))
 
-    def _names_of(self, lane: LaneRun) -> set[str]:
-        """What an announcement may say that concerns a lane."""
-        return {"*", f"lane:{lane.name}", *self._limits_of(lane.name)}
+    def _concerns(self, names: set[str], lane: LaneRun) -> bool:
+        """Whether one of these names in an announcement is about a lane."""
+        if "*" in names or not names.isdisjoint(self._limits_of(lane.name)):
+            return True
+        patterns = (name.removeprefix("lane:") for name in names if name.startswith("lane:"))
+        return any(covers(pattern, lane.name) for pattern in patterns)
 
     def _untake(self, send: Send) -> None:
         """A connection came too late for these messages: they wait for slots of their own again."""

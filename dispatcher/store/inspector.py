@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
 import redis.asyncio as aioredis
 
 from dispatcher.messages import CLASSES, Record, Status, decode_record, decode_sheet
@@ -14,6 +15,7 @@ from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
 from dispatcher.store.limit_views import LimitView, limit_view
 from dispatcher.store.scripts import Script
+from dispatcher.store.suspensions import Suspensions, read_suspensions
 
 COUNTED = (
     Status.SENT, Status.DELIVERED, Status.READ, Status.UNDELIVERED, Status.UNKNOWN, Status.DEAD,
@@ -57,6 +59,20 @@ class LaneView(NamedTuple):
     def waiting(self) -> int:
         """Messages of all classes that wait."""
         return sum(self.depth.values())
+
+
+class ActionView(NamedTuple):
+    """What an operator did: `on` is what it concerned, `detail` how, `affected` how many
+    lanes or messages."""
+
+    id: str
+    at_us: int
+    who: str
+    what: str
+    on: str
+    detail: str
+    reason: str
+    affected: int
 
 
 class BreakerView(NamedTuple):
@@ -161,9 +177,40 @@ class Inspector:
 
     async def lanes(self, names: Iterable[str]) -> list[LaneView]:
         """The state of these lanes."""
-        wanted = list(names)
+        wanted, suspensions = list(names), await self.suspensions()
         found = await self._hashes(self._keys.name("lane", lane) for lane in wanted)
-        return [_lane(lane, fields) for lane, fields in zip(wanted, found, strict=True)]
+        return [
+            _lane(lane, fields, suspensions) for lane, fields in zip(wanted, found, strict=True)
+        ]
+
+    async def suspensions(self) -> Suspensions:
+        """What operators have suspended, of lanes known or not."""
+        now_us = await self.now_us()
+        names = (self._keys.name("suspended"), self._keys.name("resumed"))
+        holding, resumed = await self._hashes(names)
+        return read_suspensions(holding, resumed, now_us)
+
+    async def providers(self) -> dict[str, int]:
+        """Every provider that had messages -> when a worker claimed of it (us, to some seconds;
+        0 = never)."""
+        (found,) = await self._hashes([self._keys.name("providers")])
+        return {provider: int(at_us) for provider, at_us in found.items()}
+
+    async def actions(self, most: int = 100) -> list[ActionView]:
+        """The latest actions of operators, the newest first."""
+        name = self._keys.name("audit")
+        listed = await answering(
+            partial(self._client.zrange, name, 0, most - 1, desc=True, withscores=True)
+        )
+        if not listed:
+            return []
+        ids = [action for action, _ in listed]
+        kept = await answering(partial(self._client.hmget, self._keys.name("actions"), ids))
+        return [
+            ActionView(action.decode(), int(at_us), *msgspec.msgpack.decode(value))
+            for (action, at_us), value in zip(listed, kept, strict=True)
+            if value is not None
+        ]
 
     async def limit_names(self) -> list[str]:
         """Names of all limits that processes or submitters have written."""
@@ -252,7 +299,9 @@ def batch_view(batch: str, fields: Mapping[str, bytes]) -> BatchView:
     )
 
 
-def _lane(lane: str, fields: dict[str, str]) -> LaneView:
+def _lane(lane: str, fields: dict[str, str], suspensions: Suspensions) -> LaneView:
+    suspension = suspensions.of(lane)
+
     def number(name: str) -> int:
         return max(0, int(fields.get(name, "0")))
 
@@ -263,7 +312,7 @@ def _lane(lane: str, fields: dict[str, str]) -> LaneView:
         number("sent"),
         number("retried"),
         number("dead"),
-        number("until"),
-        fields.get("reason", ""),
+        suspension.until_us if suspension is not None else 0,
+        suspension.reason if suspension is not None else "",
         number("paused"),
     )

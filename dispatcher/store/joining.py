@@ -8,6 +8,7 @@ import redis.asyncio as aioredis
 
 from dispatcher.messages import Status
 from dispatcher.store.inspector import (
+    ActionView,
     BatchView,
     BreakerView,
     Inspector,
@@ -17,6 +18,7 @@ from dispatcher.store.inspector import (
 )
 from dispatcher.store.keys import Keys
 from dispatcher.store.limit_views import LimitView, join_views
+from dispatcher.store.suspensions import Suspensions
 
 TEXTS = ("tenant", "channel", "options")
 TIMES = ("created", "cancel")
@@ -93,6 +95,29 @@ class JoinedInspector(Inspector):
         """A worker registers in every cell that it serves, under names that differ at their end."""
         found = [await cell.worker_names() for cell in self._cells.values()]
         return len({name.rpartition("-")[0] or name for names in found for name in names})
+
+    async def suspensions(self) -> Suspensions:
+        """Every cell has the same, unless a call to suspend ended in between."""
+        found = [await cell.suspensions() for cell in self._cells.values()]
+        holding = {item.pattern: item for cell in found for item in cell.holding}
+        return Suspensions(tuple(sorted(holding.values())), found[0].resumed)
+
+    async def providers(self) -> dict[str, int]:
+        known: dict[str, int] = {}
+        for cell in self._cells.values():
+            for provider, at_us in (await cell.providers()).items():
+                known[provider] = max(at_us, known.get(provider, 0))
+        return known
+
+    async def actions(self, most: int = 100) -> list[ActionView]:
+        """What was done in several cells under one id is one action."""
+        known: dict[str, ActionView] = {}
+        for cell in self._cells.values():
+            for view in await cell.actions(most):
+                before = known.get(view.id, view._replace(affected=0))
+                affected = before.affected + view.affected
+                known[view.id] = before._replace(affected=affected)
+        return sorted(known.values(), key=lambda view: -view.at_us)[:most]
 
     async def unfinished(self) -> int:
         return sum([await cell.unfinished() for cell in self._cells.values()])

@@ -14,8 +14,13 @@ lanes      zset    <provider>              lane -> time (us) at which it may nex
 lane       hash    <lane>                  limits (space separated), depth:<class> (messages
                                            waiting), back:<class> (those of them in the queue of
                                            `~`), vt:<class> (virtual time), floor:<class>,
-                                           w:<tenant>, until (suspended, us), sent, retried,
-                                           deferred, dead, paused (us, until when), reason
+                                           w:<tenant>, sent, retried, deferred, dead, paused
+                                           (us, until when)
+suspended  hash    -                       pattern of lanes -> change number, us until when, reason
+resumed    hash    -                       pattern -> change number: suspensions before it do not
+                                           hold for its lanes
+providers  hash    -                       provider that had messages -> when a worker claimed of
+                                           it (us, to some seconds; 0 = never)
 fair       zset    <lane>:<class>          tenant -> virtual time
 queue      stream  <queue>                 entries: n, c, batch, expires, body; a (the first a rows
                                            may have been sent), r (reclaims). Tenant `~`: put back
@@ -42,7 +47,8 @@ workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),
                                            tenant, channel, options, cancel (no more of it is sent),
-                                           p:<first index> (part guard)
+                                           p:<first index> (part guard), reopened (1: forgotten,
+                                           and known again by its dead letters)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
 queued_by  hash    -                       tenant -> its messages without an outcome
@@ -56,6 +62,8 @@ leaving    hash    -                       name of a move to another cell -> pac
 arrived    string  <name of a move>        it came into this cell; for 24 h
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
+audit      zset    -                       action of an operator -> time (us)
+actions    hash    -                       action -> msgpack {who, what, on, detail, reason, count}
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
 bell       list    <provider>              at most one token: wakes one waiting pump

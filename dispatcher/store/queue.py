@@ -65,7 +65,7 @@ class Heartbeat(NamedTuple):
 
 
 class Letter(msgspec.Struct, array_like=True, frozen=True):
-    """A dead letter: what is needed to inspect it and to send it again."""
+    """A dead letter: what is needed to inspect it and to send it again. `cost` as in NewEntry."""
 
     lane: str
     class_: str
@@ -76,6 +76,7 @@ class Letter(msgspec.Struct, array_like=True, frozen=True):
     history: tuple[Attempt, ...]
     expires_us: int
     body: bytes
+    cost: int = 1
 
 
 class Outcome(msgspec.Struct, frozen=True):

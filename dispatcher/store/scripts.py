@@ -24,7 +24,16 @@ Argument = bytes | str | int | float
 
 _MOVING = "non local key"
 """How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
-_PARTS = {"claim": ("lib", "pace", "shares")}
+_PARTS = {
+    "claim": ("lib", "suspensions", "pace", "shares"),
+    "suspend": ("lib", "suspensions", "actions"),
+    "override": ("lib", "actions"),
+    "cancel": ("lib", "actions"),
+    "replay": ("lib", "actions"),
+    "drop": ("lib", "actions"),
+    "move": ("lib", "actions"),
+    "scheduled": ("lib", "suspensions"),
+}
 """What is put in front of a script, where that is more than lib.lua."""
 
 

@@ -13,6 +13,7 @@ import redis.asyncio as aioredis
 from dispatcher.errors import DispatcherError
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import Keys
+from dispatcher.store.operations import Action, packed
 from dispatcher.store.scripts import Script
 
 KEPT_SECONDS = 24 * 3600
@@ -83,13 +84,18 @@ class Submissions:
         tenant, options = await answering(partial(self._client.hmget, name, fields))
         return None if tenant is None else Owner(tenant.decode(), (options or b"").decode())
 
-    async def cancel(self, batch: str, providers: Iterable[str]) -> bool:
+    async def cancel(
+        self, batch: str, providers: Iterable[str], action: Action | None = None
+    ) -> bool:
         """Cancel what is not sent, wherever it waits; workers write the outcomes as they reach it.
-        False for an unknown batch."""
+        `action` where an operator does it. False for an unknown batch."""
+        noted = packed(action)
         served: dict[str, list[str]] = {cell: [] for cell in self._cells}
         for provider in providers:
             served[self._keys.place(provider)].append(provider)
-        unknown = [cell for cell in served if not await self._cancel_in(cell, batch, served[cell])]
+        unknown = [
+            cell for cell in served if not await self._cancel_in(cell, batch, served[cell], noted)
+        ]
         if len(unknown) == len(served):
             return False
         for cell in unknown:  # messages on their way there must find the mark
@@ -97,11 +103,13 @@ class Submissions:
             await mark(keys.name("batch", batch), KEPT_SECONDS)
         return True
 
-    async def _cancel_in(self, cell: str, batch: str, providers: Iterable[str]) -> bool:
+    async def _cancel_in(
+        self, cell: str, batch: str, providers: Iterable[str], noted: bytes
+    ) -> bool:
         keys, cancel, _ = self._cells[cell]
         name, names, passed = keys.name("batch", batch), tuple(providers), 0
         while True:
-            reply = await cancel(name, batch, passed, LOOKED_AT, *names)
+            reply = await cancel(name, batch, passed, LOOKED_AT, noted, *names)
             if reply[0] == b"unknown":
                 return False
             if reply[1] < LOOKED_AT:

@@ -16,10 +16,12 @@ from dispatcher.store.opening import Store, open_store
 from dispatcher.web import server
 from dispatcher.web.access import Access
 from dispatcher.web.calls import Answer, Call
+from dispatcher.web.dead import Dead
 from dispatcher.web.gate import Gate
 from dispatcher.web.health import Checks, check_routes
 from dispatcher.web.lookups import Lookups
 from dispatcher.web.openapi import Route, document
+from dispatcher.web.operators import Operators
 from dispatcher.web.submit import Submit
 
 log = logging.getLogger(__name__)
@@ -39,8 +41,12 @@ class Api:
         self._submit = Submit(self._ingest, config.tenants, self._gate)
         self._lookups = Lookups(self._gate, config.providers)
         self.routes = self._routes()
-        self._document = document(self.routes, bool(config.tenants))
-        self._dispatch = server.Dispatch(self.routes, Access(config.tenants))
+        access = Access(config.tenants, config.operators)
+        self._document = document(
+            self.routes,
+            lambda route: access.needs_token(tenant=route.tenant, operator=route.operator),
+        )
+        self._dispatch = server.Dispatch(self.routes, access)
         self._runner: web.ServerRunner | None = None
         self._ended = asyncio.Event()
         self._store_task: asyncio.Task[None] | None = None
@@ -55,17 +61,19 @@ class Api:
             ),
             Route(
                 "GET", "/v1/messages/{id}", self._lookups.message, "What became of a message",
-                MessageStory, problems=known,
+                MessageStory, problems=known, operator=True,
             ),
             Route(
                 "GET", "/v1/batches/{id}", self._lookups.batch, "The counts of a batch",
-                BatchCounts, problems=known,
+                BatchCounts, problems=known, operator=True,
             ),
             Route(
                 "DELETE", "/v1/batches/{id}", self._lookups.cancel,
                 "Cancel what is not sent; the counts follow as workers reach it",
-                BatchCounts, problems=known,
+                BatchCounts, problems=known, operator=True,
             ),
+            *Operators(self._gate, self._ingest).routes(),
+            *Dead(self._gate, self._config.retention.status).routes(),
             *check_routes(self._checks),
             Route(
                 "GET", "/openapi.json", self._describe, "This document", None,

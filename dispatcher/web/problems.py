@@ -47,12 +47,18 @@ def not_found(what: str) -> Problem:
     return Problem(404, "not_found", f"{what} is not known")
 
 
-def unauthorized() -> Problem:
+def unauthorized(whose: str = "a tenant") -> Problem:
     """The same for a missing and for a wrong token."""
     return Problem(
-        401, "unauthorized", "Authorization: Bearer TOKEN of a tenant is needed",
+        401, "unauthorized", f"Authorization: Bearer TOKEN of {whose} is needed",
         headers={"WWW-Authenticate": 'Bearer realm="dispatcher"'},
     )  # fmt: skip
+
+
+def forbidden(whose: str, configured: bool) -> Problem:
+    """The token is known and may not do this."""
+    hint = "" if configured else "; none is configured ([operators.NAME] token)"
+    return Problem(403, "forbidden", f"this needs the token of {whose}{hint}")
 
 
 def store_problem(error: StoreUnavailable) -> Problem:

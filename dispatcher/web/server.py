@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
 
 from dispatcher.bodies import BODY_BYTES, PROBLEM_JSON
 from dispatcher.errors import DispatcherError, StoreUnavailable
-from dispatcher.web.access import Access
+from dispatcher.web.access import Access, Caller
 from dispatcher.web.calls import Answer, Call
 from dispatcher.web.openapi import Route
 from dispatcher.web.problems import Problem, not_found, store_problem
@@ -31,7 +32,6 @@ LINGER_SECONDS = 5.0
 """How long the rest of a refused body is read, so that its sender sees the answer."""
 STOP_SECONDS = 20.0
 """How long calls under way may take when the process ends."""
-NO_TENANT = ""
 
 Body = TypeVar("Body", bytes, bytearray)
 
@@ -102,15 +102,18 @@ class Dispatch:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         route, arguments = self._find(request)
-        tenant = NO_TENANT
-        if route.tenant:
-            tenant = self._access.tenant(request.headers.get("Authorization"))
+        caller = Caller()
+        if route.tenant or route.operator:
+            given = request.headers.get("Authorization")
+            caller = self._access.caller(given, tenant=route.tenant, operator=route.operator)
         body = b"" if route.body is None else await read_body(request)
-        answer = await route.handler(Call(tenant, arguments, request.headers, body))
+        query = {name: text for name, text in request.query.items() if name in route.query}
+        call = Call(caller.tenant, arguments, request.headers, body, caller.operator, query)
+        answer = await route.handler(call)
         return _response(answer, request.headers.get("Accept", ""))
 
     def _find(self, request: web.BaseRequest) -> tuple[Route, dict[str, str]]:
-        methods, arguments = self._methods_of(request.path)
+        methods, arguments = self._methods_of(request.rel_url.raw_path)
         method = "GET" if request.method == "HEAD" else request.method
         route = methods.get(method)
         if route is None:
@@ -127,7 +130,7 @@ class Dispatch:
         for pattern, methods in self._patterns:
             match = pattern.fullmatch(path)
             if match:
-                return methods, match.groupdict()
+                return methods, {name: unquote(text) for name, text in match.groupdict().items()}
         raise not_found("this path")
 
 

@@ -20,7 +20,6 @@ import msgspec
 
 from dispatcher import metrics
 from dispatcher.bodies import (
-    JSON,
     NewContent,
     NewMessages,
     NewRecipient,
@@ -35,7 +34,7 @@ from dispatcher.settings import TenantConfig
 from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
 from dispatcher.units import parse_duration, parse_time
-from dispatcher.web.calls import MSGPACK_NAMES, Answer, Call
+from dispatcher.web.calls import Answer, Call, Reader
 from dispatcher.web.gate import Gate
 from dispatcher.web.problems import Problem, invalid, not_found, refused
 
@@ -44,10 +43,7 @@ log = logging.getLogger(__name__)
 IN_LOOP_BYTES = 32 * 1024
 """Larger bodies are read in a thread, so that other calls do not wait for them."""
 _KEY = re.compile(r"[!-~]{1,255}")
-_DECODERS = {
-    JSON: msgspec.json.Decoder(NewMessages).decode,
-    **dict.fromkeys(MSGPACK_NAMES, msgspec.msgpack.Decoder(NewMessages).decode),
-}
+_read = Reader(NewMessages)
 
 
 class _Outline(msgspec.Struct, array_like=True, frozen=True):
@@ -135,7 +131,7 @@ class Submit:
         return await asyncio.to_thread(self._prepare_now, call, at)
 
     def _prepare_now(self, call: Call, at: Fixed) -> _Prepared:
-        wanted = _decode(call)
+        wanted = _read(call)
         self._check_class(call.tenant, wanted.class_)
         batch = wanted.batch or at.batch
         try:
@@ -200,19 +196,6 @@ def _key(call: Call) -> _Key | None:
             400, "invalid_key", "Idempotency-Key must be 1 to 255 printable ASCII characters"
         )
     return _Key(text, sha256(call.body).hexdigest())
-
-
-def _decode(call: Call) -> NewMessages:
-    kind = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    decode = _DECODERS.get(kind)
-    if decode is None:
-        raise Problem(415, "unsupported_type", f"Content-Type must be {' or '.join(_DECODERS)}")
-    try:
-        return decode(call.body)
-    except msgspec.ValidationError as error:
-        raise invalid("invalid_field", str(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "malformed_body", f"the body cannot be read: {error}") from None
 
 
 def _submission(wanted: NewMessages, tenant: str) -> Submission:

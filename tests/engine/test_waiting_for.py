@@ -9,6 +9,7 @@ import pytest
 from dispatcher.engine.views import message
 from dispatcher.messages import Record, Status, encode_record, message_id, new_ulid
 from dispatcher.store.opening import Store
+from dispatcher.store.operations import Action, Operations
 
 LANE = "p/sms/a"
 HOUR_MS = 3_600_000
@@ -47,8 +48,8 @@ async def test_what_its_lane_waits_for(store: Store, batch: str) -> None:
     breaker = {"state": "open", "until": now + 60_000_000}
     await store.client.hset(store.keys.name("breaker", "p"), mapping=breaker)
     assert await waiting_for(store, batch) == "provider p is down (breaker open)"
-    suspended = {"until": now + 60_000_000, "reason": "wrong text"}
-    await store.client.hset(lane, mapping=suspended)
+    suspend = Action("1", "ann", "suspend", LANE, reason="wrong text")
+    await Operations(store.client, store.keys).suspend(LANE, 60, suspend)
     assert await waiting_for(store, batch) == "suspended: wrong text"
 
 

@@ -35,6 +35,7 @@ local function provider_of(lane) return string.match(lane, '^[^/]+') end
 local function list_lane(lane, class, now)
   local lanes, provider = key('lanes', provider_of(lane)), provider_of(lane)
   local added = redis.call('ZADD', lanes, 'NX', int(now), lane)
+  if added == 1 then redis.call('HSETNX', key('providers'), provider, 0) end
   if added == 0 and class == 'urgent' then
     added = redis.call('ZADD', lanes, 'LT', 'CH', int(now), lane)
   end
