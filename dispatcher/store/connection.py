@@ -16,6 +16,7 @@ import redis.asyncio as aioredis
 from redis import exceptions
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -94,7 +95,7 @@ def _tls(options: Options) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _pool(address: Address, options: Options, tag: str, blocking: bool) -> Any:
+def _pool(address: Address, options: Options, tag: str, blocking: bool) -> SentinelConnectionPool:
     """Connections to the master behind Sentinel, or to the node of a cluster that serves `tag`."""
     tls = _tls(options) if address.tls else {}
     in_url = {"username": address.username, "password": address.password}

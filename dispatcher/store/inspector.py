@@ -86,7 +86,7 @@ class Inspector:
     """Read-only. All methods raise StoreUnavailable."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
-        self._client = at_cell(client, keys.tag)
+        self._client = client
         self._keys = keys
         self._clock = Script(client, keys, "clock")
 
@@ -243,7 +243,7 @@ class Inspector:
         wanted = list(names)
 
         async def read() -> list[dict[bytes, bytes]]:
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = at_cell(self._client, self._keys.tag).pipeline(transaction=False)
             for name in wanted:
                 pipeline.hgetall(name)
             return await pipeline.execute()

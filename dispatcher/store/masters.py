@@ -32,9 +32,7 @@ LOGIN_REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 
 
 class Directory:
-    """The nodes that know where the master is; `question` is the command they are asked. They are
-    asked in any order, so that one which was cut off is not believed for ever, those that did not
-    answer the last time after the others."""
+    """The nodes that know where the master is; `question` is the command they are asked."""
 
     def __init__(
         self,
@@ -44,38 +42,13 @@ class Directory:
         options: Mapping[str, Any],
     ) -> None:
         self._nodes = tuple(nodes)
-        self._silent: set[Node] = set()
         self._question = question
         self._connection = connection
         self._options = options
 
-    async def discover_master(self, _service: str) -> Node:
+    async def discover_master(self, service: str) -> Node:
         """The address of the master now. Raises redis.ConnectionError where no node knows it, and
         the refusal where all of them refuse the login."""
-        reasons: list[str] = []
-        refusals: list[Exception] = []
-        nodes = random.sample(asked := self._asked(), len(asked))
-        for node in sorted(nodes, key=self._silent.__contains__):
-            self._silent.add(node)
-            try:
-                master = self._master(await self._ask(node), node)
-            except FAILURES as error:
-                reasons.append(f"{node[0]}:{node[1]}: {error}")
-                refusals += [error] if isinstance(error, LOGIN_REFUSED) else []
-                continue
-            self._silent.discard(node)
-            if master is not None:
-                return master
-            reasons.append(f"{node[0]}:{node[1]} knows no such master")
-        if len(refusals) == len(nodes):
-            raise refusals[0]
-        raise exceptions.ConnectionError("; ".join(reasons))
-
-    def _asked(self) -> list[Node]:
-        return list(self._nodes)
-
-    def _master(self, answer: Any, node: Node) -> Node | None:
-        """The master in the answer of a node, None where it knows none."""
         raise NotImplementedError
 
     async def _ask(self, node: Node) -> Any:
@@ -88,49 +61,78 @@ class Directory:
             await connection.disconnect(nowait=True)
 
 
+def _unknown(failures: Mapping[Node, BaseException]) -> BaseException:
+    """The error for a master that none of these nodes has named."""
+    errors = list(failures.values())
+    if all(isinstance(error, LOGIN_REFUSED) for error in errors):
+        return errors[0]
+    reasons = (f"{host}:{port}: {error}" for (host, port), error in failures.items())
+    return exceptions.ConnectionError("; ".join(reasons))
+
+
 class Sentinels(Directory):
-    """Sentinels that watch the master called `service`."""
+    """Sentinels that watch the master called `service`. All of them are asked: one that was cut
+    off still names the master of before, and the latest decision holds."""
 
     def __init__(self, nodes: Sequence[Node], service: str, **words: Any) -> None:
-        super().__init__(nodes, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service), **words)
+        super().__init__(nodes, ("SENTINEL", "MASTER", service), **words)
 
-    def _master(self, answer: Any, node: Node) -> Node | None:
-        return None if answer is None else (answer[0].decode(), int(answer[1]))
+    async def discover_master(self, _service: str) -> Node:
+        """See Directory."""
+        asked = (self._ask(node) for node in self._nodes)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        known = [answer for answer in answers if not isinstance(answer, BaseException)]
+        if not known:
+            raise _unknown(dict(zip(self._nodes, answers, strict=True)))
+        latest = max(known, key=lambda answer: int(answer[b"config-epoch"]))
+        return latest[b"ip"].decode(), int(latest[b"port"])
 
 
 class Cluster(Directory):
-    """Nodes of a cluster, of which one serves the slot of `tag`. Those it names are asked too when
-    the ones of the configuration are gone."""
+    """Nodes of a cluster, of which one serves the slot of `tag`. They are asked in any order, so
+    that one which was cut off is not believed for ever, and those that did not answer the last
+    time after the others; those they name are asked too."""
 
     def __init__(self, nodes: Sequence[Node], tag: str, **words: Any) -> None:
         super().__init__(nodes, ("CLUSTER", "SLOTS"), **words)
         self._slot = key_slot(tag.encode())
         self._named: set[Node] = set()
+        self._silent: set[Node] = set()
         self._moved: Node | None = None
 
-    async def discover_master(self, service: str) -> Node:
+    async def discover_master(self, _service: str) -> Node:
         """See Directory. Where the slot has moved to is known without asking."""
         moved, self._moved = self._moved, None
-        return moved or await super().discover_master(service)
+        if moved is not None:
+            return moved
+        failures: dict[Node, BaseException] = {}
+        nodes = list({*self._nodes, *self._named})
+        random.shuffle(nodes)
+        for node in sorted(nodes, key=self._silent.__contains__):
+            try:
+                return self._server(await self._ask(node), node)
+            except FAILURES as error:
+                self._silent.add(node)
+                failures[node] = error
+        raise _unknown(failures)
 
     def moved(self, slot: int, node: Node) -> None:
         """A node has said that a slot is served by another one."""
         if slot == self._slot:
             self._moved = node
 
-    def _asked(self) -> list[Node]:
-        return list({*self._nodes, *self._named})
-
-    def _master(self, answer: Any, node: Node) -> Node | None:
+    def _server(self, answer: Any, node: Node) -> Node:
+        """What a node says who serves the slot. Raises redis.ConnectionError where nobody does."""
         ranges = [
             (first, last, [_named(server, node) for server in servers])
             for first, last, *servers in answer
         ]
+        self._silent.discard(node)
         self._named = {server for _, _, servers in ranges for server in servers}
         for first, last, servers in ranges:
             if first <= self._slot <= last:
                 return servers[0]
-        return None
+        raise exceptions.ConnectionError(f"slot {self._slot} is served by no node")
 
 
 def _named(server: Sequence[Any], asked: Node) -> Node:

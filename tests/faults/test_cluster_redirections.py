@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from dispatcher.limits import Limit
 from dispatcher.settings import StoreConfig
@@ -33,6 +34,24 @@ FIRST_CALLS = {
 """What a client whose cell has moved may be asked first."""
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """Two masters that the tests share; each begins with both of them empty."""
+    user = f"user worker on >worker-password {rights()}"
+    async with cluster(tmp_path_factory.mktemp("two"), find_server(), user, masters=2) as built:
+        yield built
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def built(nodes: Cluster) -> Cluster:
+    for node in nodes.masters:
+        await node.ask("FLUSHALL")
+    return nodes
+
+
 async def opened(stack: AsyncExitStack, built: Cluster) -> Store:
     config = StoreConfig(
         url=built.url, username=Secret("worker"), password=Secret("worker-password")
@@ -40,13 +59,32 @@ async def opened(stack: AsyncExitStack, built: Cluster) -> Store:
     return await stack.enter_async_context(open_store(config))
 
 
-@pytest.mark.parametrize("way", ["key by key", "at once"])
-async def test_every_kind_of_call_follows(tmp_path: Path, way: str) -> None:
+async def test_every_cell_is_reached_where_it_is(built: Cluster) -> None:
     async with AsyncExitStack() as stack:
-        user = f"user worker on >worker-password {rights()}"
-        built = await stack.enter_async_context(cluster(tmp_path, find_server(), user, masters=2))
-        target, source = built.masters
-        assert await built.owner(target) is source
+        store = await opened(stack, built)
+        here, there = store.keys, Keys(store.keys.prefix, "eu")
+        gathered = gather(store.client)
+        for keys in (here, there):
+            await Queue(store.client, keys).write_limits([Limit(OWN, 1000.0)])
+            await Queue(gathered, keys).heartbeat(keys.cell, first=True)
+        calls = [Submissions(gathered, keys).owner("B") for keys in (here, there)]
+        assert await asyncio.gather(*calls) == [None, None]
+        for keys in (here, there):
+            inspector = Inspector(store.client, keys)
+            assert await inspector.workers() == 1
+            assert (await inspector.limits([OWN])).keys() == {OWN}
+            bell = Bell(store.blocking, keys, ["p"])
+            await store.client.rpush(keys.name("bell", "p"), "1")
+            assert await bell.rung() == "p"
+        assert all([await node.ask("DBSIZE") for node in built.masters])
+
+
+@pytest.mark.parametrize("way", ["key by key", "at once"])
+async def test_every_kind_of_call_follows(built: Cluster, way: str) -> None:
+    async with AsyncExitStack() as stack:
+        source = await built.owner(built.masters[0])
+        assert source is not None
+        (target,) = {*built.masters} - {source}
         stores = {name: await opened(stack, built) for name in (*FIRST_CALLS, "gathered", "other")}
         cell = Cell(stores["other"])
         await cell.limit(OWN)
@@ -77,27 +115,3 @@ async def test_every_kind_of_call_follows(tmp_path: Path, way: str) -> None:
         assert await asyncio.gather(*again) == calls
         await target.ask("RPUSH", cell.keys.name("bell", "q"), "1")
         assert await rung == "q"
-
-
-async def test_every_cell_is_reached_where_it_is(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        user = f"user worker on >worker-password {rights()}"
-        built = await stack.enter_async_context(cluster(tmp_path, find_server(), user, masters=2))
-        store = await opened(stack, built)
-        here, there = store.keys, Keys(store.keys.prefix, "eu")
-        sizes = [await node.ask("DBSIZE") for node in built.masters]
-        assert sizes == [0, 0]
-        gathered = gather(store.client)
-        for keys in (here, there):
-            await Queue(store.client, keys).write_limits([Limit(OWN, 1000.0)])
-            await Queue(gathered, keys).heartbeat(keys.cell, first=True)
-        calls = [Submissions(gathered, keys).owner("B") for keys in (here, there)]
-        assert await asyncio.gather(*calls) == [None, None]
-        for keys in (here, there):
-            inspector = Inspector(store.client, keys)
-            assert await inspector.workers() == 1
-            assert (await inspector.limits([OWN])).keys() == {OWN}
-            bell = Bell(store.blocking, keys, ["p"])
-            await store.client.rpush(keys.name("bell", "p"), "1")
-            assert await bell.rung() == "p"
-        assert all([await node.ask("DBSIZE") for node in built.masters])

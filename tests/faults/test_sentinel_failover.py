@@ -58,7 +58,7 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
             master,
             f"sentinel auth-pass mymaster {ADMIN}",
             f"requirepass {ADMIN}",
-            "user asker on >asker-password +sentinel|get-master-addr-by-name",
+            "user asker on >asker-password +sentinel|master",
         )
         yield Watched(master, replica, sentinel)
 
