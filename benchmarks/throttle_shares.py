@@ -43,7 +43,7 @@ async def _carriers(seconds: float) -> Case:
         for n in range(slow):
             mine = [arrival for arrival in arrivals if group(arrival) == n]
             checks += burst_checks(f"slow carrier {n}", mine, slow_rate)
-            checks.append(use_check(f"slow carrier {n}", mine, slow_rate, span, 0.9))
+            checks.append(use_check(f"slow carrier {n}", mine, slow_rate, span, 0.98))
         fair = jain(counts(arrivals, range(slow, 10), span))
         checks += [at_least("Jain of the seven fast lanes", fair, 0.98), cpu]
         return run.case("ten carriers under one provider limit, three of them slow", checks)

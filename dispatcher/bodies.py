@@ -141,7 +141,8 @@ class MessageError(Struct, frozen=True):
 class MessageStory(Struct, frozen=True):
     """One message. What is not known before its first attempt is missing until then.
     `waiting_for` is what holds it back while it is queued or scheduled ("limit carrier:de-telekom",
-    "suspended: …", "scheduled until …"); null when nothing does, and before its first attempt."""
+    "suspended: …", "scheduled until …"); null when nothing does. Before its first attempt it is
+    what holds back the lanes of its batch."""
 
     id: str
     status: StatusWord

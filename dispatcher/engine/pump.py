@@ -238,7 +238,10 @@ class Pump:
                 wait = max(wait, GAP_SECONDS)
         else:
             self._empties = 1 if claim.awaited else self._empties + 1
-            wait = max(claim.next_us / 1e6, GAP_SECONDS) + GRANT_SECONDS * (self._empties - 1)
+            wait = max(claim.next_us / 1e6, GAP_SECONDS)
+            wait += GRANT_SECONDS * (self._empties - 1)
+            if self._empties > 1 and not claim.contended:
+                wait += GRANT_SECONDS / 2  # off the beat of the worker that fills the lane
         self._next_at = now + min(wait, IDLE_SECONDS)
 
     async def _accept(self, grant: Grant, before: float, after: float) -> None:

@@ -71,8 +71,8 @@ def action_view(view: ActionView) -> dict[str, Any]:
 async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
     """A message with its attempts; None when its batch is not known, or settled without it.
 
-    `waiting_for` says what still holds it back. Before its first attempt its lane is not known, so
-    it is null until then.
+    `waiting_for` says what still holds it back. Before its first attempt that is what holds back
+    the lanes of its batch: nothing is recorded of the message itself.
     """
     batch, index = parse_message_id(name)
     view = await inspector.batch(batch)
@@ -80,13 +80,15 @@ async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
         return None
     known = (await inspector.records(batch, [index])).get(index)
     found = {"id": name, "status": "queued", "channel": view.channel, "tenant": view.tenant}
-    created = {"created_at": _time(view.created_us // 1000), "waiting_for": None}
+    created = {"created_at": _time(view.created_us // 1000)}
     if known is None:
-        if view.counts["queued"]:
-            return found | created
         # Entries of a cancelled batch are dropped without a record of each message.
-        status = next((name for name in ("scheduled", "cancelled") if view.counts[name]), None)
-        return found | {"status": status} | created if status is not None else None
+        wanted = ("queued", "scheduled", "cancelled")
+        status = next((status for status in wanted if view.counts[status]), None)
+        if status is None:
+            return None
+        waiting_for = await _untried(inspector, view) if status != "cancelled" else None
+        return found | created | {"status": status, "waiting_for": waiting_for}
     state, _, record = known
     if state is Status.SCHEDULED and record.due_ms <= time.time() * 1000:
         state = Status.QUEUED
@@ -110,6 +112,15 @@ async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
         "waiting_for": await _waiting_for(inspector, state, record),
         "updated_at": _time(record.at_ms),
     }
+
+
+async def _untried(inspector: Inspector, view: BatchView) -> str | None:
+    """What messages of a batch wait for before their first attempt: each is in one of its lanes."""
+    if view.due_us > await inspector.now_us():
+        return f"scheduled until {moment(view.due_us)}"
+    lanes = [lane for lane in view.lanes if lane != "*"]
+    reasons = {reason(await standing_of(inspector, lane)): None for lane in lanes}
+    return " or ".join(text or "nothing" for text in reasons) if any(reasons) else None
 
 
 async def _waiting_for(inspector: Inspector, state: Status, record: Record) -> str | None:

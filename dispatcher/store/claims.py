@@ -66,7 +66,8 @@ class Grant(msgspec.Struct, frozen=True):
 
 class Claim(NamedTuple):
     """The answer of a claim; `breaker` is closed, open, half or probe, `next_us` the time until
-    something may be due. `awaited`: a limit shared with others is left to this worker then."""
+    something may be due. `awaited`: a limit shared with others is left to this worker then;
+    `contended`: one of its lanes waits for a limit that another lane was served from."""
 
     breaker: str
     now_us: int
@@ -75,6 +76,7 @@ class Claim(NamedTuple):
     skipped: list[str]
     grants: list[Grant]
     awaited: bool
+    contended: bool
 
 
 def read_grant(item: list[Any]) -> Grant:

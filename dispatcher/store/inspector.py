@@ -28,7 +28,8 @@ Known = tuple[Status, int, Record]
 
 class BatchView(NamedTuple):
     """One batch. `counts` has every status by name and adds up to `total`; `codes` counts why
-    messages died or were suppressed ("dead:21211"); `events` counts retried and deferred."""
+    messages died or were suppressed ("dead:21211"); `events` counts retried and deferred; `lanes`
+    are the first it went to (`*` for others), `due_us` is when the last of it may first be sent."""
 
     id: str
     total: int
@@ -38,6 +39,8 @@ class BatchView(NamedTuple):
     created_us: int
     tenant: str
     channel: str
+    lanes: tuple[str, ...] = ()
+    due_us: int = 0
 
 
 class LaneView(NamedTuple):
@@ -296,6 +299,8 @@ def batch_view(batch: str, fields: Mapping[str, bytes]) -> BatchView:
         number.get("created", 0),
         fields.get("tenant", b"").decode(),
         fields.get("channel", b"").decode(),
+        tuple(fields.get("lanes", b"").decode().split()),
+        number.get("due", 0),
     )
 
 

@@ -22,6 +22,8 @@ from dispatcher.store.suspensions import Suspensions
 
 TEXTS = ("tenant", "channel", "options")
 TIMES = ("created", "cancel")
+LAST = ("due", "reopened")
+"""What is no count, though a tenant may have a number for its name."""
 _LATER = {
     Status.QUEUED: 0,
     Status.SCHEDULED: 0,
@@ -124,15 +126,21 @@ class JoinedInspector(Inspector):
 
 
 def join_fields(cells: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
-    """One batch out of what several cells keep of it: counts are added."""
+    """One batch out of what several cells keep of it: counts are added, of times the first
+    holds (of `due` the last), and of texts every word."""
     joined: dict[str, bytes] = {}
     for key in dict.fromkeys(key for fields in cells for key in fields):
         values = [fields[key] for fields in cells if key in fields]
-        if key in TEXTS or key.startswith("p:"):
-            joined[key] = values[0]
+        if key in TIMES:
+            joined[key] = min(values, key=int)
+        elif (
+            key not in TEXTS
+            and not key.startswith("p:")
+            and all(value.lstrip(b"-").isdigit() for value in values)
+        ):
+            joined[key] = str(sum(map(int, values))).encode()
         else:
-            number = min if key in TIMES else sum
-            joined[key] = str(number(int(value) for value in values)).encode()
+            joined[key] = b" ".join(dict.fromkeys(b" ".join(values).split()))
     return joined
 
 

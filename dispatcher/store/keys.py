@@ -32,7 +32,7 @@ limit      hash    <name>                  interval (us per unit, 0 = no rate), 
                                            quota:<period> (most), used:<period>, ends:<period>,
                                            next:<period> (us, the end of the next one), set (the
                                            interval an operator put above), set_until (us, 0 = for
-                                           ever), waits (lane and worker that come next),
+                                           ever), waits (lines of lane and worker: who comes next),
                                            served (the lane served last)
 limits     set     -                       names of all limits ever written
 breaker    hash    <provider>              state, fails, until (us), cooldown (us)
@@ -47,6 +47,7 @@ workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),
                                            tenant, channel, options, cancel (no more of it is sent),
+                                           lanes (up to 8, `*`: and others), due (us, the latest),
                                            p:<first index> (part guard), reopened (1: forgotten,
                                            and known again by its dead letters)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h

@@ -218,6 +218,7 @@ class Queue:
             [name.decode() for name in skipped],
             [read_grant(item) for item in grants],
             awaited == 1,
+            awaited == 2,
         )
 
     async def settle(

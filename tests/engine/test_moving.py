@@ -89,6 +89,7 @@ async def test_an_interrupted_move_is_carried_on(
     rows = await indexes(store)
     assert rows == Counter(range(30_000))
     assert await after.counts(batch) == {"queued": 30_000}
+    assert (await after.view(batch)).lanes == ("hook/sms/de",)
 
 
 async def indexes(store: Store) -> Counter[int]:

@@ -67,5 +67,15 @@ async def test_a_message_that_does_not_wait(store: Store, batch: str, status: St
     assert await waiting_for(store, batch) is None
 
 
-async def test_before_its_first_attempt(store: Store, batch: str) -> None:
+async def test_before_its_first_attempt_it_is_in_one_of_the_lanes_of_its_batch(
+    store: Store, batch: str
+) -> None:
     assert await waiting_for(store, batch, 1) is None
+    operations = Operations(store.client, store.keys)
+    for lane in ("p/sms/a", "p/sms/b", "p/sms/c"):
+        await operations.suspend(lane, 60, Action("1", "ann", "suspend", lane, reason=lane[:-1]))
+    await store.client.hset(store.keys.name("batch", batch), "lanes", "p/sms/a p/sms/b *")
+    assert await waiting_for(store, batch, 1) == "suspended: p/sms/"
+    other = Action("2", "ann", "suspend", "p/sms/b", reason="other")
+    await operations.suspend("p/sms/b", 60, other)
+    assert await waiting_for(store, batch, 1) == "suspended: p/sms/ or suspended: other"

@@ -82,3 +82,18 @@ async def test_a_lane_keeps_the_limits_it_was_last_given(cell: Cell) -> None:
     await cell.enqueue(1, limits=(OWN, "carrier:a"))
     await cell.enqueue(1, limits=(OWN,))
     assert (await cell.lane())["limits"] == OWN
+
+
+async def test_a_batch_knows_some_of_its_lanes_and_when_it_is_due(cell: Cell) -> None:
+    for number in range(9):
+        for _ in range(2):
+            await cell.enqueue(1, f"p/sms/c{number}")
+    view = await cell.store.inspector.batch(cell.batch)
+    assert view is not None
+    assert view.lanes == (*(f"p/sms/c{number}" for number in range(8)), "*")
+    assert view.due_us == 0
+    for due in (5_000_000_000_000_000, 4_000_000_000_000_000):
+        await cell.enqueue(1, due_us=due)
+    view = await cell.store.inspector.batch(cell.batch)
+    assert view is not None
+    assert (len(view.lanes), view.due_us) == (9, 5_000_000_000_000_000)

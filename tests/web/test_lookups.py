@@ -104,6 +104,25 @@ async def test_from_the_call_to_the_provider(
     assert story["error"] is None
 
 
+async def test_what_a_message_waits_for_before_its_first_attempt(
+    http: aiohttp.ClientSession, serve: Serve, store: Store
+) -> None:
+    url = await serve(PROVIDER + 'rate = "10/s"\n')
+
+    async def waiting_for(**changes: Any) -> Any:
+        receipt = await submitted(http, url, submission(**changes))
+        return (await fetched(http, f"{url}/v1/messages/{receipt['messages'][0]}"))["waiting_for"]
+
+    assert await waiting_for() is None
+    now = await store.inspector.now_us()
+    limit = {"interval": "100000.000000", "burst": 1, "tat": now + 60_000_000}
+    await store.client.hset(store.keys.name("limit", "provider:twilio-test"), mapping=limit)
+    assert await waiting_for() == "limit provider:twilio-test"
+    assert await waiting_for(send_at="2100-01-01T00:00:00Z") == (
+        "scheduled until 2100-01-01T00:00:00+00:00"
+    )
+
+
 async def test_a_tenant_sees_its_own_only(http: aiohttp.ClientSession, shared_url: str) -> None:
     receipt = await submitted(http, shared_url, submission(), "acme-token")
     batch, message = receipt["batch"], receipt["messages"][0]

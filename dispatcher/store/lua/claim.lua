@@ -8,7 +8,8 @@
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
 --      ('lane:...') to be written from the configuration, grants, 1 if there is
---      no other worker or a limit is left to this one next}; a grant is
+--      no other worker or a limit is left to this one next, else 2 if a lane was
+--      refused by a limit that another lane was served from, else 0}; a grant is
 --      {lane, cost, first slot (us from now), spacing (us), slots, paced (0|1),
 --      {{field, slots for messages held already}...}, entries}
 --      an entry is {queue, id, slots, expired|cancelled|'', field list}
@@ -73,7 +74,7 @@ for _, item in ipairs(cmsgpack.unpack(ARGV[7])) do
   end
 end
 
-local next_one, turns, due_again = 0, 0, now + 3600000000
+local next_one, contended, turns, due_again = 0, 0, 0, now + 3600000000
 local grants, skipped, again, own = {}, {}, {}, 'provider:' .. provider
 local function relist(lane, time) redis.call('ZADD', KEYS[1], int(time), lane) end
 
@@ -91,10 +92,29 @@ local function quota_wait(mine)
   return wait
 end
 
+-- Who waits for a limit that was given to others: lines of `lane worker`, at most one of a provider.
+local function queue_up(l, me)
+  local others = l.waits or ''
+  if string.find('\n' .. others, '\n' .. provider .. '/', 1, true) then return end
+  l.waits = others .. me .. '\n'
+  redis.call('HSET', key('limit', l.name), 'waits', l.waits)
+end
+
+-- A lane was served: it waits no longer, nor does the first one if it has let this lane pass.
+local function leave_queue(l, lane)
+  local rest, first = '', true
+  for line in string.gmatch(l.waits or '', '[^\n]+') do
+    if string.match(line, '^%S+') ~= lane and not (first and l.served == lane) then rest = rest .. line .. '\n' end
+    first = false
+  end
+  if l.served == lane and rest == (l.waits or '') then return end
+  l.served, l.waits = lane, rest ~= '' and rest or nil
+  redis.call('HSET', key('limit', l.name), 'served', lane, 'waits', rest)
+end
+
 -- Whether a limit is left to lanes of other providers that were refused since this one was served.
 local function yields(lane, l)
-  return l.name ~= own and l.served == lane and l.waits and string.match(l.waits, '^%S+') ~= lane
-    and now < base_of(l) - H + YIELD
+  return l.name ~= own and l.served == lane and l.waits and now < base_of(l) - H + YIELD
 end
 
 -- A limit is filled when less than `low` is booked, in one go up to `high`. Limits that a provider with a
@@ -102,7 +122,7 @@ end
 local function fill_of(l)
   if not l.low then
     local early = l.name ~= own and limit(own) and limits[own].interval > 0
-    l.low = early and H + G * 0.6 or H
+    l.low = early and H + G or H
     l.high = early and FAR or H + G
     l.mark = base_of(l) <= now + l.low and math.max(l.low, l.high - l.interval) or l.low
   end
@@ -144,11 +164,11 @@ end
 local function stand_back(lane, time, l, i)
   time = math.min(time, l.changes) -- a rate that was set for a while may end before
   local me = lane .. ' ' .. worker
-  if not l.waits and l.served and l.served ~= lane then
-    l.waits = me
-    redis.call('HSET', key('limit', l.name), 'waits', me)
+  if l.served and l.served ~= lane then
+    contended = 2
+    queue_up(l, me)
   end
-  if l.waits == me then next_one = 1 end
+  if l.waits and string.find('\n' .. l.waits, '\n' .. me .. '\n', 1, true) then next_one = 1 end
   if time > now + 2 * G or i > LANES_MOST / 2 then return relist(lane, time + i * 10) end
   look_at(time)
 end
@@ -172,11 +192,7 @@ local function serve(lane, hash, state, found, others)
   for _, l in ipairs(found.mine) do
     if l.name ~= own then
       after = math.max(after, math.min(base_of(l) - fill_of(l).low, l.changes))
-      if pace.total > 0 and l.interval > 0 and (l.served ~= lane or l.waits) then
-        l.served, l.waits = lane, nil
-        redis.call('HSET', key('limit', l.name), 'served', lane)
-        redis.call('HDEL', key('limit', l.name), 'waits')
-      end
+      if pace.total > 0 and l.interval > 0 then leave_queue(l, lane) end
     end
   end
   if pace.total == 0 and pace.spent then after = math.max(after, pace.spent) end
@@ -269,4 +285,4 @@ if room <= 0 and due_again <= now and state == 'closed' and redis.call('ZCARD', 
 end
 if redis.call('ZCARD', key('workers')) == 1 then next_one = 1 end
 return { state, int(now), redis.call('GET', key('control')) or '0', int(math.max(0, soonest - now)), skipped, grants,
-  next_one }
+  next_one == 1 and 1 or contended }

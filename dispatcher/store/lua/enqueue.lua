@@ -8,8 +8,8 @@
 --      11.. one body per entry
 -- returns {'accepted', messages} | {'repeated', check} | {'full', queued} |
 --         {'tenant_full', queued by the tenant}
-local batch, part = ARGV[3], 'p:' .. ARGV[4]
-local seen = redis.call('HGET', KEYS[1], part)
+local batch, part, LANES_MOST = ARGV[3], 'p:' .. ARGV[4], 8
+local seen, lanes, due = unpack(redis.call('HMGET', KEYS[1], part, 'lanes', 'due'))
 if seen then return { 'repeated', seen } end
 
 local plan = cmsgpack.unpack(ARGV[10])
@@ -20,9 +20,20 @@ if most > 0 and queued + total > most then return { 'full', queued } end
 local own, mine = plan.own or 0, tonumber(redis.call('HGET', key('queued_by'), ARGV[6]) or '0')
 if own > 0 and mine + total > own then return { 'tenant_full', mine } end
 
+-- The lanes of a batch, up to some, and when it is due: what its messages wait for before anything is
+-- recorded of them.
+local function add_lane(lane)
+  if lanes and string.find(' ' .. lanes .. ' ', ' ' .. lane .. ' ', 1, true) then return end
+  local _, many = string.gsub(lanes or '', '%S+', '')
+  if many <= LANES_MOST then lanes = (lanes and lanes .. ' ' or '') .. (many < LANES_MOST and lane or '*') end
+end
+
 local now = clock()
+for _, lane in ipairs(plan.lanes) do add_lane(lane[1]) end
+for _, item in ipairs(plan.entries) do due = math.max(tonumber(due or '0'), item[6]) end
 redis.call('HSETNX', KEYS[1], 'created', int(now))
-redis.call('HSET', KEYS[1], part, ARGV[5], 'tenant', ARGV[6], 'channel', ARGV[7], 'options', ARGV[8])
+redis.call('HSET', KEYS[1], part, ARGV[5], 'tenant', ARGV[6], 'channel', ARGV[7], 'options', ARGV[8],
+  'lanes', lanes or '', 'due', int(due or 0))
 redis.call('HINCRBY', KEYS[1], 'total', total)
 local left = redis.call('HINCRBY', KEYS[1], 'left', total)
 redis.call('PERSIST', KEYS[1])

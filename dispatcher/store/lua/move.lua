@@ -34,7 +34,19 @@ local function take_scheduled(id)
   return { batch = item[5], expires = item[6] }, tonumber(due)
 end
 
+-- What a batch says of the lanes of its messages (see enqueue.lua).
+local function rename(batch, lane)
+  local lanes = redis.call('HGET', key('batch', batch), 'lanes')
+  local listed = lanes and ' ' .. lanes .. ' '
+  local at, ends = string.find(listed or '', ' ' .. ARGV[3] .. ' ', 1, true)
+  if not at then return end
+  local instead = string.find(listed, ' ' .. lane .. ' ', 1, true) and ' ' or ' ' .. lane .. ' '
+  listed = string.sub(listed, 1, at - 1) .. instead .. string.sub(listed, ends + 1)
+  redis.call('HSET', key('batch', batch), 'lanes', string.sub(listed, 2, -2))
+end
+
 local function put(part, from, place, body, name)
+  rename(from.batch, part[1])
   local entry = { n = part[3], c = part[4], batch = from.batch, expires = from.expires, body = body }
   if part[5] >= 0 then entry.a = part[5] end
   if part[6] >= 0 then entry.r = part[6] end

@@ -58,7 +58,7 @@ local function limit(name)
   local slot = math.min(tat - tonumber(v[15] or interval), now + FAR + URGENT_MOST + 1000000)
   local l = { name = name, interval = interval, pause = tonumber(v[4] or '0'), segments = v[11] == '1',
     window = (tonumber(v[2]) - 1) * interval, tat = slot + count * interval, units = count,
-    quotas = v[12] and quotas_of(name), waits = v[13], served = v[14],
+    quotas = v[12] and quotas_of(name), waits = v[13] ~= '' and v[13] or nil, served = v[14],
     changes = v[7] and tonumber(v[8]) > now and tonumber(v[8]) or math.huge }
   limits[name] = l
   return l
@@ -76,15 +76,29 @@ function Pace.new(lane, mine, base, ends)
   return setmetatable({ lane = lane, mine = mine, cursor = base, ends = ends, room = room, total = 0, grants = {} }, Pace)
 end
 
+-- Us from one slot to the next, and for how many slots that holds. The slowest limit paces. One that has
+-- some of its burst left does not, until its slots have come as far as those of the others.
 function Pace:spacing(cost)
-  local spacing = 0
-  for _, l in ipairs(self.mine) do spacing = math.max(spacing, l.interval * units(l, cost)) end
-  return spacing
+  local spacing, slots, bursts = 0, math.huge, {}
+  for _, l in ipairs(self.mine) do
+    if l.window > 0 and base_of(l) < self.cursor then
+      bursts[#bursts + 1] = l
+    else
+      spacing = math.max(spacing, l.interval * units(l, cost))
+    end
+  end
+  if bursts[1] then spacing = math.max(spacing, 1) end -- slots of a limited lane have a time, however close
+  for _, l in ipairs(bursts) do
+    local slower = l.interval * units(l, cost) - spacing
+    if slower > 0 then slots = math.min(slots, math.floor((self.cursor - base_of(l)) / slower) + 1) end
+  end
+  return spacing, slots
 end
 
 -- How many of `n` messages of this cost get a slot now; the first of a visit always does.
 function Pace:fits(n, cost)
-  local spacing, most = self:spacing(cost), math.min(n, self.room)
+  local spacing, slots = self:spacing(cost)
+  local most = math.min(n, self.room, slots)
   if spacing > 0 then
     local some = math.floor((self.ends - self.cursor) / spacing + 0.001)
     most = math.min(most, self.total == 0 and math.max(1, some) or some)
@@ -100,25 +114,26 @@ function Pace:fits(n, cost)
 end
 
 function Pace:grant(cost)
-  local last = self.grants[#self.grants]
-  if last and last[2] == cost then return last end
-  local spacing = self:spacing(cost)
-  last = { self.lane, cost, int(self.cursor - now), tostring(spacing), 0, spacing > 0 and 1 or 0, {}, {} }
+  local last, spacing = self.grants[#self.grants], self:spacing(cost)
+  if last and last[2] == cost and last.spacing == spacing then return last end
+  last = { self.lane, cost, int(self.cursor - now), tostring(spacing), 0, spacing > 0 and 1 or 0, {}, {}, spacing = spacing }
   self.grants[#self.grants + 1] = last
   return last
 end
 
--- Charges the slowest limit from the slot, every other from its own base.
+-- Charges the slowest limit from the slot, every other, and what is left of a burst, from its own base.
 function Pace:charge(grant, n, cost)
   local spacing = self:spacing(cost)
   for _, l in ipairs(self.mine) do
     local step = l.interval * units(l, cost)
-    l.tat = (step == spacing and math.max(self.cursor, base_of(l)) or base_of(l)) + n * step
+    local paces = step == spacing and l.window <= 0
+    l.tat = (paces and math.max(self.cursor, base_of(l)) or base_of(l)) + n * step
     l.units = units(l, cost)
     for _, quota in ipairs(l.quotas or {}) do quota.used = quota.used + n * units(l, cost) end
     dirty[l.name] = l
   end
   grant[5] = grant[5] + n
   self.cursor = self.cursor + n * spacing
+  for _, l in ipairs(self.mine) do self.cursor = math.max(self.cursor, base_of(l)) end
   self.room, self.total, room = self.room - n, self.total + n, room - n
 end
