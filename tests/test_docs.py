@@ -52,6 +52,7 @@ LIMITED = {
         {"provider:whatsapp", "pairs"}, "whatsapp"
     ),
     "2,000 a day in Berlin": Asked({"provider:twilio-eu"}),
+    "Two cells": Asked({"provider:gateway", "provider:twilio-us", "carrier:de-telekom"}),
     "A tenant": Asked({"provider:twilio-eu", "tenant:acme"}, tenant="acme"),
 }
 """What a message meets in each example of docs/."""

@@ -26,6 +26,7 @@ VOCABULARY = {
     "metrics": {"msgspec", "prometheus_client"},
     "operator_bodies": {"msgspec"},
     "settings": {"msgspec"},
+    "shares": set(),
     "display": {"msgspec"},
     "toml": set(),
     "template": {"msgspec"},

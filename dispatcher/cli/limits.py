@@ -129,7 +129,8 @@ async def _open(config: Config) -> AsyncIterator[_Opened]:
 
 async def _list(config: Config) -> list[dict[str, Any]]:
     async with _open(config) as (store, limits):
-        views, waiting, _ = await overview(store.inspector, limits, config.providers)
+        seen = await overview(store.inspector, limits, config.providers)
+    views, waiting = seen.limits, seen.waiting
     return [limit_view(views[name], waiting.get(name, ())) for name in sorted(views)]
 
 

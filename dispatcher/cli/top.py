@@ -22,6 +22,7 @@ from dispatcher.config import Config
 from dispatcher.engine.overlook import overlook
 from dispatcher.engine.trend import Trend
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.joining import open_survey
 from dispatcher.store.opening import open_store
 from dispatcher.store.survey import Survey
 
@@ -87,7 +88,7 @@ class _Reader:
 @asynccontextmanager
 async def _reader(config: Config, order: str) -> AsyncIterator[_Reader]:
     async with open_store(config.store) as store:
-        yield _Reader(config, Survey(store.client, store.keys), order)
+        yield _Reader(config, open_survey(store.client, store.keys), order)
 
 
 async def _once(config: Config, order: str) -> View:

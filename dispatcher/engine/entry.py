@@ -163,7 +163,9 @@ class HeldEntry:
         )  # fmt: skip
         value = encode_record(Status.SCHEDULED, again.hop, record)
         self.outcomes.append(Outcome(row.index, again.hop, Status.SCHEDULED, value))
-        self._move([again], due_us, lane, reclaims)
+        name = f"{message_id(self.envelope.batch, row.index)}.{again.hop}"
+        name = name if lane != self.lane else ""
+        self._move([again], due_us, lane, reclaims, name=name)
         self.count("retried" if attempts > row.attempts else "deferred")
         self.left -= 1
 
@@ -248,12 +250,12 @@ class HeldEntry:
         lane: str,
         reclaims: int,
         ambiguous: int | None = None,
+        name: str = "",
     ) -> None:
         body = encode_body(self.envelope, rows)
-        expires = self.envelope.expires_us
-        cost = self.claimed.cost
+        expires, cost, class_ = self.envelope.expires_us, self.claimed.cost, self.class_
         self.moves.append(
-            Move(due_us, lane, self.class_, len(rows), cost, expires, body, ambiguous, reclaims)
+            Move(due_us, lane, class_, len(rows), cost, expires, body, ambiguous, reclaims, name)
         )
 
     def _letter(self, row: Row, status: Status, record: Record) -> bytes:

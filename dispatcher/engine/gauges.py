@@ -13,10 +13,10 @@ from dispatcher.engine.overlook import Outlook, Overlook, in_turns, overlook
 from dispatcher.errors import DispatcherError
 from dispatcher.messages import Lane
 from dispatcher.metrics import BREAKER_STATES, CARRIERS, WHOLE_STORE, Series, StoreGauges
+from dispatcher.store.joining import open_survey
 from dispatcher.store.lease import Lease
 from dispatcher.store.limit_views import LimitView
 from dispatcher.store.opening import Store
-from dispatcher.store.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Gauges:
     ) -> None:
         self._shown = shown
         self._lease = Lease(store.client, store.keys, "gauges")
-        self._survey = Survey(store.client, store.keys)
+        self._survey = open_survey(store.client, store.keys)
         self._providers = frozenset(providers)
         self._refresh = refresh
         self._seconds = lease

@@ -21,7 +21,7 @@ from dispatcher.messages import (
     encode_record,
     parse_message_id,
 )
-from dispatcher.store.letters import Again, DeadLetter, Letters
+from dispatcher.store.letters import Again, CellLetters, DeadLetter, Letters
 from dispatcher.store.operations import Action
 from dispatcher.units import Quota, parse_duration, parse_rate, parse_time
 
@@ -89,6 +89,11 @@ async def newest(letters: Letters, selection: Selection, most: int) -> list[Dead
     if selection.messages:
         named = await letters.find(selection.messages)
         return [found for found in reversed(named) if selection.fits(found)][:most]
+    shown = [found for cell in letters.cells for found in await _newest(cell, selection, most)]
+    return sorted(shown, key=lambda found: -found.at_us)[:most]
+
+
+async def _newest(letters: CellLetters, selection: Selection, most: int) -> list[DeadLetter]:
     shown: list[DeadLetter] = []
     first, ends = await letters.count(selection.since_us), await letters.count()
     while ends > first and len(shown) < most:
@@ -106,7 +111,7 @@ async def drop(letters: Letters, selection: Selection, action: Action, dry_run: 
     async def take(meant: list[DeadLetter]) -> int:
         tally.by.update(map(_place, meant))
         if not dry_run:
-            await letters.drop([found.message for found in meant], action)
+            await letters.drop(meant, action)
         return 0 if dry_run else len(meant)
 
     await _each(letters, selection, take)
@@ -189,13 +194,14 @@ async def _pages(letters: Letters, selection: Selection) -> AsyncIterator[_Page]
     if selection.messages:
         yield _Page(await letters.find(selection.messages))
         return
-    at, ends = await letters.count(selection.since_us), await letters.count()
-    while at < ends:
-        most = min(ends, at + PAGE)
-        page = _Page(await letters.read(at, most))
-        yield page
-        ends -= page.removed
-        at = most - page.removed
+    for cell in letters.cells:
+        at, ends = await cell.count(selection.since_us), await cell.count()
+        while at < ends:
+            most = min(ends, at + PAGE)
+            page = _Page(await cell.read(at, most))
+            yield page
+            ends -= page.removed
+            at = most - page.removed
 
 
 def _tenant(found: DeadLetter) -> str | None:

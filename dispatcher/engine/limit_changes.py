@@ -38,11 +38,12 @@ async def change_limit(
     """Set (or with None reset) the limit of an action. Raises UnknownLimit, StoreUnavailable."""
     name = action.on
     before = await known_limit(config, store, limits, name)
-    operations = Operations(store.client, store.keys)
-    if interval_us is None:
-        await operations.reset_limit(name, action)
-    else:
-        await operations.set_limit(name, interval_us, seconds, action)
+    for cell, share in (limits.shares(name) or dict.fromkeys(store.cells, 1.0)).items():
+        operations = Operations(store.client, store.cells[cell].keys)
+        if interval_us is None:
+            await operations.reset_limit(name, action)
+        else:
+            await operations.set_limit(name, interval_us / share, seconds, action)
     return LimitChange(before, await known_limit(config, store, limits, name))
 
 

@@ -52,6 +52,7 @@ class Mover:
         async for page in self._moving.scheduled(pattern):
             for lane in {waiting.lane for waiting in page if not self._owns(waiting.lane)}:
                 await self._move(lane, [one for one in page if one.lane == lane], report)
+        await self._moving.carry(self._ingest.config.retention.status)
         return report
 
     def _owns(self, lane: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from dispatcher import metrics
@@ -28,13 +29,22 @@ CALL_OUTCOMES = 4000
 
 class Settler:
     """One call at a time. A call without an answer is made again, unchanged, until there is one:
-    its number makes the repetition harmless."""
+    its number makes the repetition harmless. `left` is called when messages wait to be carried to
+    another cell."""
 
-    def __init__(self, queue: Queue, worker: str, config: Config, outage: Outage) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        worker: str,
+        config: Config,
+        outage: Outage,
+        left: Callable[[], None],
+    ) -> None:
         self._queue = queue
         self._worker = worker
         self._config = config
         self._outage = outage
+        self._left = left
         self._noted: deque[HeldEntry] = deque()
         self._throttled: dict[str, int] = {}
         self._pauses: dict[str, float] = {}
@@ -120,6 +130,8 @@ class Settler:
             entry.written = settlement.done
             if owned:
                 count_settled(entry, settlement)
+                if settlement.moves and any(map(self._queue.leaves, settlement.moves)):
+                    self._left()
             else:
                 metrics.LEASE_LOST.inc()
                 entry.lost = True

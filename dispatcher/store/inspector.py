@@ -97,6 +97,15 @@ class Inspector:
         self._keys = keys
         self._clock = Script(client, keys, "clock")
 
+    @property
+    def cells(self) -> Mapping[str, Inspector]:
+        """What reads each cell by itself, by the cells' names."""
+        return {self._keys.cell: self}
+
+    def at(self, lane: str) -> Inspector:
+        """What reads the cell of a lane, or of a provider."""
+        return self
+
     async def records(self, batch: str, indexes: Sequence[int]) -> dict[int, Known]:
         """What is recorded of these messages; those never settled are left out."""
         blocks: dict[int, list[int]] = {}
@@ -132,11 +141,14 @@ class Inspector:
 
     async def batch(self, batch: str) -> BatchView | None:
         """The counts of one batch, None for an unknown one."""
+        fields = await self.batch_fields(batch)
+        return batch_view(batch, fields) if "total" in fields else None
+
+    async def batch_fields(self, batch: str) -> dict[str, bytes]:
+        """All that is kept of one batch."""
         name = self._keys.name("batch", batch)
         fields = await answering(partial(self._client.hgetall, name))
-        if b"total" not in fields:
-            return None
-        return _batch(batch, {key.decode(): value for key, value in fields.items()})
+        return {key.decode(): value for key, value in fields.items()}
 
     async def batches(self) -> list[str]:
         """Ids of all batches still remembered, the newest first."""
@@ -252,6 +264,11 @@ class Inspector:
         """Workers registered now."""
         return int(await answering(lambda: self._client.zcard(self._keys.name("workers"))))
 
+    async def worker_names(self) -> list[str]:
+        """Their names."""
+        names = partial(self._client.zrange, self._keys.name("workers"), 0, -1)
+        return [name.decode() for name in await answering(names)]
+
     async def unfinished(self) -> int:
         """Messages queued, held or scheduled."""
         return int(await answering(lambda: self._client.get(self._keys.name("queued"))) or 0)
@@ -263,7 +280,8 @@ def _covers(field: bytes, indexes: Sequence[int]) -> bool:
     return bool(dash) and any(int(first) <= index <= int(last) for index in indexes)
 
 
-def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:
+def batch_view(batch: str, fields: Mapping[str, bytes]) -> BatchView:
+    """A batch of its fields in the store (see the table in `store.keys`)."""
     number = {key: int(value) for key, value in fields.items() if value.lstrip(b"-").isdigit()}
     total, scheduled = number["total"], max(0, number.get("scheduled", 0))
     counts = {status.word: number.get(status.word, 0) for status in COUNTED}

@@ -3,6 +3,12 @@
 All keys read `<prefix>:<kind>:{<cell>}:<rest>`; the braces make a cell one Redis hash slot, so one
 script may touch all of it. `<queue>` is `<lane>:<class>:<tenant>`.
 
+A provider lives in one cell (`main` unless its table names another), with everything of its lanes:
+lanes, lane, fair, queue, breaker, scheduled, held, workers, dead, bell, and the statuses of what
+its lanes did last. A batch has a hash in every cell that has messages of it; the parts it names in
+the main cell are complete. A limit over several cells is there in each, with its share. Only in the
+main cell are submit and pair.
+
 kind       type    rest                    holds
 lanes      zset    <provider>              lane -> time (us) at which it may next be visited
 lane       hash    <lane>                  limits (space separated), depth:<class> (messages
@@ -54,6 +60,10 @@ pair       string  <limit>:<recipient>     tat, tail and chain of one recipient 
 status     hash    <batch>:<index // 1024> index -> value of messages.encode_record;
                                            <first>-<last> -> value of messages.encode_sheet, for
                                            messages without a field of their own; absent = queued
+leaving    hash    -                       name of a move to another cell -> packed {due, lane,
+                                           class, n, c, batch, expires, body, a, r}; still
+                                           counted here
+arrived    string  <name of a move>        it came into this cell; for 24 h
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
 audit      zset    -                       action of an operator -> time (us)
@@ -72,17 +82,23 @@ bell       list    <provider>              at most one token: wakes one waiting 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+from dispatcher.settings import MAIN_CELL
 
 STATUS_BLOCK = 1024
 """Messages per status hash."""
 
 
 class Keys(NamedTuple):
-    """Builds the key names of one cell."""
+    """Builds the key names of one cell. `places` are the cells of the providers that are not in the
+    main one, the same in all of them."""
 
     prefix: str
-    cell: str = "main"
+    cell: str = MAIN_CELL
+    places: Mapping[str, str] = MappingProxyType({})
 
     @property
     def tag(self) -> str:
@@ -97,3 +113,12 @@ class Keys(NamedTuple):
     def status(self, batch: str, block: int) -> str:
         """The status hash of messages `block * 1024` up to the next block."""
         return self.name("status", f"{batch}:{block}")
+
+    def place(self, lane: str) -> str:
+        """The cell of a lane, or of a provider."""
+        return self.places.get(lane.partition("/")[0], MAIN_CELL)
+
+    def all(self) -> dict[str, Keys]:
+        """The keys of every cell by its name, the main one first."""
+        names = dict.fromkeys((MAIN_CELL, *self.places.values()))
+        return {name: self._replace(cell=name) for name in names}

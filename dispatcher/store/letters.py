@@ -50,6 +50,40 @@ class Again(msgspec.Struct, frozen=True):
 
 
 class Letters:
+    """The dead letters of all cells; `cells` are those of each."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._cells = {cell: CellLetters(client, own) for cell, own in keys.all().items()}
+        self.cells = tuple(self._cells.values())
+
+    async def count(self) -> int:
+        """How many there are."""
+        return sum([await cell.count() for cell in self.cells])
+
+    async def find(self, messages: Sequence[str]) -> list[DeadLetter]:
+        """Those of these messages."""
+        return [found for cell in self.cells for found in await cell.find(messages)]
+
+    async def replay(self, again: Sequence[Again], status_seconds: float, action: Action) -> int:
+        """Have these messages wait again; how many. What a receipt has told of since only leaves
+        the dead letters. Raises StoreFull."""
+        done = 0
+        for name, cell in self._cells.items():
+            own = [item for item in again if self._keys.place(item.letter.lane) == name]
+            done += await cell.replay(own, status_seconds, action) if own else 0
+        return done
+
+    async def drop(self, found: Sequence[DeadLetter], action: Action) -> int:
+        """Forget these letters; how many there were."""
+        done = 0
+        for name, cell in self._cells.items():
+            own = [one.message for one in found if self._keys.place(one.letter.lane) == name]
+            done += await cell.drop(own, action)
+        return done
+
+
+class CellLetters:
     """The dead letters of one cell, the oldest first."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
@@ -81,8 +115,7 @@ class Letters:
         return await self._of([(message, int(at)) for message, at in known if at is not None])
 
     async def replay(self, again: Sequence[Again], status_seconds: float, action: Action) -> int:
-        """Have these messages wait again; how many. What a receipt has told of since only leaves
-        the dead letters. Raises StoreFull."""
+        """See Letters."""
         plan = [
             (
                 item.message, item.batch, item.index, item.hop, item.letter.lane,

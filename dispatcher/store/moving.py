@@ -15,6 +15,7 @@ import redis.asyncio as aioredis
 from dispatcher.messages import CLASSES
 from dispatcher.store.claims import RETURNED
 from dispatcher.store.connection import answering
+from dispatcher.store.crossings import Crossings
 from dispatcher.store.keys import Keys
 from dispatcher.store.operations import Action, packed
 from dispatcher.store.queue import NewEntry
@@ -67,25 +68,38 @@ class Moved(NamedTuple):
 
 
 class Moving:
-    """The entries of one cell."""
+    """The entries of all cells; a lane is in the cell of its provider."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
         self._client = client
-        self._keys = keys
-        self._move = Script(client, keys, "move")
-        self._scheduled = Script(client, keys, "scheduled")
+        self._cells = keys.all()
+        self._place = keys.place
+        self._moves = {cell: Script(client, own, "move") for cell, own in self._cells.items()}
+        self._scheduled = {
+            cell: Script(client, own, "scheduled") for cell, own in self._cells.items()
+        }
+        self._crossings = [Crossings(client, own) for own in self._cells.values()]
+
+    async def carry(self, status_seconds: float) -> None:
+        """Carry over what was moved to lanes in other cells. Workers of the cells that it leaves do
+        so too, if there are any."""
+        for crossings in self._crossings:
+            await crossings.carry(status_seconds)
+
+    def _keys(self, lane: str) -> Keys:
+        return self._cells[self._place(lane)]
 
     async def waiting(self, lane: str) -> AsyncIterator[list[Waiting]]:
         """The entries in the queues of a lane, the most urgent first."""
         for class_ in CLASSES:
-            fair = self._keys.name("fair", f"{lane}:{class_}")
+            fair = self._keys(lane).name("fair", f"{lane}:{class_}")
             tenants = await answering(partial(self._client.zrange, fair, 0, -1))
             for tenant in (RETURNED, *(tenant.decode() for tenant in tenants)):
                 async for page in self._queue(lane, f"{lane}:{class_}:{tenant}"):
                     yield page
 
     async def _queue(self, lane: str, name: str) -> AsyncIterator[list[Waiting]]:
-        key, after = self._keys.name("queue", name), "-"
+        key, after = self._keys(lane).name("queue", name), "-"
         while True:
             page = await answering(partial(self._client.xrange, key, after, "+", PAGE))
             if not page:
@@ -95,13 +109,14 @@ class Moving:
 
     async def scheduled(self, pattern: str) -> AsyncIterator[list[Waiting]]:
         """The entries that wait for their time, of all lanes that a pattern covers."""
-        name = self._keys.name("scheduled")
-        ids = await answering(partial(self._client.zrange, name, 0, -1))
-        for at in range(0, len(ids), ITEMS):
-            items = await self._scheduled(name, pattern, *ids[at : at + ITEMS])
-            found = [_item(*item) for item in items]
-            for first in range(0, len(found), PAGE):
-                yield found[first : first + PAGE]
+        for cell, keys in self._cells.items():
+            name = keys.name("scheduled")
+            ids = await answering(partial(self._client.zrange, name, 0, -1))
+            for at in range(0, len(ids), ITEMS):
+                items = await self._scheduled[cell](name, pattern, *ids[at : at + ITEMS])
+                found = [_item(*item) for item in items]
+                for first in range(0, len(found), PAGE):
+                    yield found[first : first + PAGE]
 
     async def move(
         self,
@@ -111,22 +126,25 @@ class Moving:
         action: Action,
     ) -> Moved:
         """Put these entries where they go to, each at once or not at all."""
+        cell = self._place(lane)
+        here = [t for t in targets if self._place(t.lane) == cell]
         plan = {
-            "lanes": [(t.lane, " ".join(t.limits), t.tenant, str(t.weight)) for t in targets],
-            "entries": [(e.queue, e.id, [_place(new) for new in parts]) for e, parts in entries],
+            "lanes": [(t.lane, " ".join(t.limits), t.tenant, str(t.weight)) for t in here],
+            "entries": [
+                (e.queue, e.id, [self._part(new, cell) for new in parts]) for e, parts in entries
+            ],
         }
         bodies = (new.entry.body for _, parts in entries for new in parts)
-        moved, missed = await self._move(
-            self._keys.name("lane", lane), lane, packed(action), _pack(plan), *bodies
+        moved, missed = await self._moves[cell](
+            self._keys(lane).name("lane", lane), lane, packed(action), _pack(plan), *bodies
         )
         return Moved(int(moved), int(missed))
 
-
-def _place(new: NewPlace) -> tuple[str, str, int, int, int, int]:
-    ambiguous = -1 if new.ambiguous is None else new.ambiguous
-    reclaims = -1 if new.reclaims is None else new.reclaims
-    entry = new.entry
-    return entry.lane, entry.class_, entry.count, entry.cost, ambiguous, reclaims
+    def _part(self, new: NewPlace, cell: str) -> tuple[str, str, int, int, int, int, bool]:
+        ambiguous = -1 if new.ambiguous is None else new.ambiguous
+        reclaims = -1 if new.reclaims is None else new.reclaims
+        entry, leaves = new.entry, self._place(new.entry.lane) != cell
+        return entry.lane, entry.class_, entry.count, entry.cost, ambiguous, reclaims, leaves
 
 
 def _waiting(lane: str, queue: str, entry_id: str, fields: dict[bytes, bytes]) -> Waiting:

@@ -1,10 +1,10 @@
-"""Opens the store of a configuration: embedded or remote, one cell."""
+"""Opens the store of a configuration: embedded or remote, with all its cells."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,12 @@ import redis.asyncio as aioredis
 
 from dispatcher.errors import ConfigError, StoreUnavailable
 from dispatcher.settings import StoreConfig
+from dispatcher.store.cells import Cell, open_cells, open_queue
 from dispatcher.store.confirming import confirm, question_for
 from dispatcher.store.connection import connect, reach
 from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.inspector import Inspector
+from dispatcher.store.joining import JoinedInspector
 from dispatcher.store.keys import Keys
 from dispatcher.store.queue import Queue
 from dispatcher.toml import Secret
@@ -34,7 +36,9 @@ ATTEND_SECONDS = 2.0
 
 class Store(NamedTuple):
     """An open store. `client` is for short commands, `blocking` for reads that wait, `confirming`
-    for writes that must be safer than `client` makes them."""
+    for writes that must be safer than `client` makes them. `keys` are those of the main cell;
+    `queue` accepts for all cells and `inspector` reads all of them; what concerns one lane is done
+    in `cells`."""
 
     url: str
     keys: Keys
@@ -42,7 +46,12 @@ class Store(NamedTuple):
     blocking: aioredis.Redis
     queue: Queue
     inspector: Inspector
+    cells: Mapping[str, Cell]
     confirming: aioredis.Redis | None = None
+
+    def at(self, lane: str) -> Cell:
+        """The cell of a lane, or of a provider."""
+        return self.cells[self.keys.place(lane)]
 
 
 @asynccontextmanager
@@ -66,7 +75,7 @@ async def open_store(
         "sentinel_username": _reveal(config.sentinel_username),
         "sentinel_password": _reveal(config.sentinel_password),
     }
-    keys = Keys(config.prefix)
+    keys = Keys(config.prefix, places=config.places)
     client = connect(url, options, keys.tag)
     blocking = connect(url, options, keys.tag, blocking=True)
     attending = None
@@ -76,8 +85,13 @@ async def open_store(
             attending = asyncio.create_task(_attend(embedded, (client, blocking)))
         question = await question_for(client, config.confirm)
         confirming = confirm(client, keys, question) if question else None
-        queue, inspector = Queue(client, keys, confirming), Inspector(client, keys)
-        yield Store(url, keys, client, blocking, queue, inspector, confirming)
+        cells = open_cells(client, blocking, keys, confirming)
+        main = cells[keys.cell]
+        queue, inspector = main.queue, main.inspector
+        if keys.places:
+            queue = open_queue(client, keys, confirming)
+            inspector = JoinedInspector(client, keys)
+        yield Store(url, keys, client, blocking, queue, inspector, cells, confirming)
     finally:
         if attending is not None:
             attending.cancel()

@@ -48,12 +48,13 @@ class Suspended(NamedTuple):
 
 
 class Operations:
-    """The operator's scripts of one cell, typed."""
+    """The operator's scripts, typed: limits are those of one cell, `keys`; lanes are suspended in
+    every cell, as a pattern may hold for lanes of all of them."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
         self._keys = keys
         self._override = Script(client, keys, "override")
-        self._suspend = Script(client, keys, "suspend")
+        self._suspends = [(own, Script(client, own, "suspend")) for own in keys.all().values()]
 
     async def set_limit(
         self,
@@ -85,11 +86,14 @@ class Operations:
     async def _change_lanes(
         self, pattern: str, lasts: int | str, action: Action
     ) -> tuple[Suspended, bool]:
-        key = self._keys.name("suspended")
-        until, lanes, changed = await self._suspend(
-            key, pattern, lasts, action.reason, packed(action)
-        )
-        return Suspended(int(until), sorted(lane.decode() for lane in lanes)), changed == 1
+        known, until, changed = list[str](), 0, False
+        for keys, suspend in self._suspends:
+            reply = await suspend(
+                keys.name("suspended"), pattern, lasts, action.reason, packed(action)
+            )
+            until, changed = max(until, int(reply[0])), changed or reply[2] == 1
+            known += (lane.decode() for lane in reply[1])
+        return Suspended(until, sorted(known)), changed
 
     async def _write(self, name: str, interval: str, seconds: float, action: Action | None) -> bool:
         key, lasts = self._keys.name("limit", name), round(seconds * 1e6)

@@ -94,7 +94,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class Move(msgspec.Struct, frozen=True):
     """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time.
     `ambiguous` as in ClaimedEntry, for an entry put back as it came; `reclaims` of those that no
-    provider has answered since."""
+    provider has answered since. `name` is the move's own, for one that may lead to another cell: no
+    other move of any message has it."""
 
     due_us: int
     lane: str
@@ -105,6 +106,7 @@ class Move(msgspec.Struct, frozen=True):
     body: bytes
     ambiguous: int | None = None
     reclaims: int = 0
+    name: str = ""
 
 
 class Sheet(NamedTuple):
@@ -161,14 +163,17 @@ class Queue:
         options: str,
         max_queued: int,
         tenant_most: int = 0,
+        keep_seconds: float = 0,
         lanes: Iterable[NewLane],
         entries: Sequence[NewEntry],
     ) -> Accepted:
         """Accept one part of a batch, at most once. `max_queued` and `tenant_most` are the most
-        messages without an outcome, of all tenants and of this one, 0 for any. Raises StoreFull."""
+        messages without an outcome, of all tenants and of this one, 0 for any. A batch that has no
+        message here is forgotten after `keep_seconds` (0: never). Raises StoreFull."""
         await self._memory.check()
         plan = {
             "own": tenant_most,
+            "keep": int(keep_seconds),
             "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
             "entries": [
                 (e.lane, e.class_, e.count, e.cost, float(e.expires_us), float(e.due_us))
@@ -181,10 +186,9 @@ class Queue:
             *(entry.body for entry in entries),
         )  # fmt: skip
         if reply[0] == b"full":
-            raise StoreFull(f"[store] max_queued = {max_queued} reached: {int(reply[1])} queued")
+            raise store_full(max_queued, int(reply[1]))
         if reply[0] == b"tenant_full":
-            bound = f"[tenants.{tenant}] max_queued = {tenant_most}"
-            raise TenantFull(f"{bound} reached: {int(reply[1])} queued")
+            raise tenant_full(tenant, tenant_most, int(reply[1]))
         if reply[0] == b"repeated":
             return Accepted(0, True, reply[1].decode())
         return Accepted(int(reply[1]))
@@ -251,7 +255,7 @@ class Queue:
         `throttled` is (limit, pause in us), `breakers` (provider, answers, failures, 1 if down).
         Raises WorkerLost."""
         plan = {
-            "entries": [_settlement(item) for item in settlements],
+            "entries": [self._settlement(item) for item in settlements],
             "throttled": list(throttled),
             "breakers": list(breakers),
         }
@@ -263,6 +267,10 @@ class Queue:
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")
         return [verdict == 1 for verdict in reply[1]]
+
+    def leaves(self, move: Move) -> bool:
+        """Whether a move leads to another cell."""
+        return bool(move.name) and self.keys.place(move.lane) != self.keys.cell
 
     async def heartbeat(self, worker: str, *, first: bool = False, lease: float = 0.0) -> Heartbeat:
         """Renew (or with `first` register) a worker; no other may take it for dead before `lease`
@@ -294,6 +302,26 @@ class Queue:
         retention_us = int(dead_seconds * 1_000_000)
         return int(await self._sweep(self.keys.name("dead"), retention_us, most))
 
+    def _settlement(self, item: Settlement) -> tuple[Any, ...]:
+        outcomes = [(o.index, o.hop, o.status.value, 1 if o.letter else 0) for o in item.outcomes]
+        moves = [
+            (
+                float(m.due_us),
+                m.lane,
+                m.class_,
+                m.count,
+                m.cost,
+                float(m.expires_us),
+                -1 if m.ambiguous is None else m.ambiguous,
+                m.reclaims,
+                m.name if self.leaves(m) else "",
+            )
+            for m in item.moves
+        ]
+        done = 1 if item.done else 0
+        sheets = [(sheet.first, sheet.last, sheet.messages) for sheet in item.sheets]
+        return (item.queue, item.id, done, outcomes, moves, item.counters, item.batch, sheets)
+
     async def _put_back(self, worker: str, *arguments: Any) -> int | None:
         moved = 0
         while True:
@@ -305,31 +333,21 @@ class Queue:
                 return moved
 
 
+def store_full(most: int, queued: int) -> StoreFull:
+    """The error for a part beyond `[store] max_queued`."""
+    return StoreFull(f"[store] max_queued = {most} reached: {queued} queued")
+
+
+def tenant_full(tenant: str, most: int, queued: int) -> TenantFull:
+    """The error for a part beyond the `max_queued` of a tenant."""
+    return TenantFull(f"[tenants.{tenant}] max_queued = {most} reached: {queued} queued")
+
+
 def _limit(limit: Limit) -> tuple[Any, ...]:
     ramp = " ".join(f"{interval:.6f}" for interval in limit.ramp)
     quotas = [(q.period, q.count, *map(float, q.ends)) for q in limit.quotas]
     segments = 1 if limit.segments else 0
     return (limit.name, float(limit.interval_us), limit.burst, segments, ramp, quotas)
-
-
-def _settlement(item: Settlement) -> tuple[Any, ...]:
-    outcomes = [(o.index, o.hop, o.status.value, 1 if o.letter else 0) for o in item.outcomes]
-    moves = [
-        (
-            float(m.due_us),
-            m.lane,
-            m.class_,
-            m.count,
-            m.cost,
-            float(m.expires_us),
-            -1 if m.ambiguous is None else m.ambiguous,
-            m.reclaims,
-        )
-        for m in item.moves
-    ]
-    done = 1 if item.done else 0
-    sheets = [(sheet.first, sheet.last, sheet.messages) for sheet in item.sheets]
-    return (item.queue, item.id, done, outcomes, moves, item.counters, item.batch, sheets)
 
 
 def _blobs(item: Settlement) -> Iterable[bytes]:

@@ -14,6 +14,7 @@ import msgspec
 import redis.asyncio as aioredis
 
 from dispatcher.messages import CLASSES
+from dispatcher.store.cells_client import at_cell
 from dispatcher.store.connection import answering
 from dispatcher.store.inspector import BreakerView, LaneView
 from dispatcher.store.keys import Keys
@@ -46,7 +47,7 @@ class Survey:
     """Read-only."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
-        self._client = client
+        self._client = at_cell(client, keys.tag)
         self._keys = keys
         self._lanes = Script(client, keys, "survey_lanes")
         self._limits = Script(client, keys, "survey_limits")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.cells import open_queue
 from dispatcher.store.gathering import gather
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import Queue
@@ -41,7 +42,7 @@ class Gate:
     def open(self, store: Store) -> None:
         """Calls may come."""
         client, keys = gather(store.client), store.keys
-        queue = Queue(client, keys, store.confirming)
+        queue = open_queue(client, keys, store.confirming)
         self._opened = Opened(store, queue, Submissions(client, keys))
 
     def close(self) -> None:

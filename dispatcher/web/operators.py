@@ -124,9 +124,8 @@ class Operators:
     async def limits(self, _call: Call) -> Answer:
         """As the command."""
         async with self._gate.enter() as (store, *_):
-            views, waiting, _ = await overview(
-                store.inspector, self._ingest.limits, self._config.providers
-            )
+            seen = await overview(store.inspector, self._ingest.limits, self._config.providers)
+        views, waiting = seen.limits, seen.waiting
         found = [limit_view(views[name], waiting.get(name, ())) for name in sorted(views)]
         return Answer({"limits": found})
 

@@ -76,6 +76,13 @@ local function schedule(due, lane, class, entry)
   return id
 end
 
+-- Puts an entry where a worker takes it to the lane in another cell; no other move may have this name.
+local function leave(name, due, lane, class, entry)
+  local packed = { due, lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
+    entry.a or false, entry.r or false }
+  redis.call('HSET', key('leaving'), name, cmsgpack.pack(packed))
+end
+
 -- Takes an entry out of its queue for good; a queue left empty disappears.
 local function remove(queue, id)
   redis.call('XACK', queue, GROUP, id)

@@ -3,7 +3,8 @@
 -- run finds it gone from its place. What a worker holds stays with it.
 -- KEYS[1] hash of the lane
 -- ARGV 3 lane, 4 action (see actions.lua), 5 msgpack {lanes = {{lane, limits, tenant, weight}...},
---      entries = {{queue ('' = scheduled), id, {{lane, class, n, c, a or -1, r or -1}...}}...}},
+--      entries = {{queue ('' = scheduled), id, {{lane, class, n, c, a or -1, r or -1, true if the lane
+--      is in another cell}...}}...}},
 --      6.. a body per new entry
 -- returns {messages moved, messages of entries that were not there to be moved}
 local plan, now, blob, moved, missed = cmsgpack.unpack(ARGV[5]), clock(), 5, 0, 0
@@ -44,12 +45,16 @@ local function rename(batch, lane)
   redis.call('HSET', key('batch', batch), 'lanes', string.sub(listed, 2, -2))
 end
 
-local function put(part, from, place, body)
+local function put(part, from, place, body, name)
   rename(from.batch, part[1])
   local entry = { n = part[3], c = part[4], batch = from.batch, expires = from.expires, body = body }
   if part[5] >= 0 then entry.a = part[5] end
   if part[6] >= 0 then entry.r = part[6] end
-  if type(place) == 'number' then
+  if part[7] then
+    -- Entry ids and due times do not come again: the name is this move's own.
+    local due = type(place) == 'number' and place or 0
+    leave(name .. '@' .. int(due), due, part[1], part[2], entry)
+  elseif type(place) == 'number' then
     schedule(place, part[1], part[2], entry)
     ring(provider_of(part[1]))
   else
@@ -60,10 +65,10 @@ end
 for _, item in ipairs(plan.entries) do
   local from, place
   if item[1] == '' then from, place = take_scheduled(item[2]) else from, place = take(item[1], item[2]) end
-  for _, part in ipairs(item[3]) do
+  for number, part in ipairs(item[3]) do
     blob = blob + 1
     if from then
-      put(part, from, place, ARGV[blob])
+      put(part, from, place, ARGV[blob], ARGV[3] .. '|' .. item[1] .. '|' .. item[2] .. '.' .. number)
       moved = moved + part[3]
     else
       missed = missed + part[3]
