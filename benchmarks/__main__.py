@@ -20,6 +20,8 @@ SUITE = (
 )
 PROGRAMS = {
     **{name: f"benchmarks.{name}" for name, *_ in SUITE},
+    "durability": "benchmarks.durability",
+    "dashboards": "benchmarks.dashboards",
     "throttle": "benchmarks.throttle",
     "rivals": "benchmarks.rivals",
     "plot": "benchmarks.plot",

@@ -162,10 +162,11 @@ class MessageStory(Struct, frozen=True):
     attempts_used: int = 0
 
 
-class Health(Struct, frozen=True):
-    """The process is well."""
+class Health(Struct, frozen=True, omit_defaults=True):
+    """The process is well. `store` "full": nothing new is taken for now, the rest works."""
 
     status: Literal["ok", "ready"]
+    store: Literal["ok", "full"] = "ok"
 
 
 class ProblemBody(Struct, frozen=True, omit_defaults=True):

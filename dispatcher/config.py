@@ -27,6 +27,7 @@ from dispatcher.convert import (
 )
 from dispatcher.errors import ConfigError
 from dispatcher.settings import (
+    MAIN_CELL,
     NAME,
     NAME_PATTERN,
     ApiConfig,
@@ -46,6 +47,7 @@ from dispatcher.settings import (
     Text,
     WorkerConfig,
 )
+from dispatcher.shares import check_shares
 from dispatcher.toml import Secret, toml_key, toml_value
 
 __all__ = ["PROVIDER_KEYS", "Config", "Secret", "convert", "find", "load"]
@@ -107,11 +109,11 @@ def load(
                 _put(tree, flag.split("."), value, flag)
         config = _build(tree, environ)
         _check_references(config)
+        check_shares(config)
         _check_access(config)
-        _refuse_unbuilt(config)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
-    return config
+    return replace(config, store=replace(config.store, places=_places(config)))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -364,6 +366,11 @@ def _provider_names(config: Config) -> Iterator[tuple[str, str]]:
         yield from ((f"routes[{index}].providers", choice.name) for choice in route.providers)
 
 
+def _places(config: Config) -> dict[str, str]:
+    providers = config.providers.items()
+    return {name: item.cell for name, item in providers if item.cell != MAIN_CELL}
+
+
 def _check_access(config: Config) -> None:
     owners: dict[Secret, str] = {}
     for where, holders in (("tenants", config.tenants), ("operators", config.operators)):
@@ -377,9 +384,3 @@ def _check_access(config: Config) -> None:
             f'api.host "{config.api.host}" lets other machines in, so there must be [tenants]; '
             'without them it must be "127.0.0.1", "::1" or "localhost"'
         )
-
-
-def _refuse_unbuilt(config: Config) -> None:
-    for name, provider in config.providers.items():
-        if provider.cell != "main":
-            raise ConfigError(f'providers.{name}.cell "{provider.cell}" is not supported yet')

@@ -53,8 +53,10 @@ def convert_table(
     *,
     reveal: bool = False,
 ) -> S:
-    """As `convert`; without `reveal` only fields of type Secret may be given as `env:`."""
-    known = {field.encode_name: field for field in fields(type_)}
+    """As `convert`; without `reveal` only fields of type Secret may be given as `env:`. Fields that
+    the struct names in `derived` are no keys of the table."""
+    derived = getattr(type_, "derived", ())
+    known = {field.encode_name: field for field in fields(type_) if field.name not in derived}
     values = {}
     for key, value in data.items():
         if key not in known:

@@ -46,7 +46,8 @@ def _plain(value: Any) -> Any:
             settings = common.pop("settings")
             return _plain({**common, **settings})
         case Struct():
-            return _plain(asdict(value))
+            derived = getattr(value, "derived", ())
+            return _plain({key: v for key, v in asdict(value).items() if key not in derived})
         case Mapping():
             return {key: _plain(item) for key, item in value.items() if _given(item)}
         case list() | tuple():

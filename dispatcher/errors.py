@@ -10,10 +10,34 @@ nothing else looks at the kind of an error than these attributes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 Scope = Literal["account", "sender", "recipient"]
 """Whom a provider asks to go slower: everybody, one sender, or one sender towards one recipient."""
+
+StoreState = Literal[
+    "unreachable", "loading", "read_only", "disk", "full", "too_few_replicas", "cluster_down",
+    "moving", "busy", "unconfirmed", "refused", "failed",
+]  # fmt: skip
+STORE_STATES: Mapping[StoreState, str] = MappingProxyType(
+    {
+        "unreachable": "store cannot be reached",
+        "loading": "store is loading its data",
+        "read_only": "store is a replica, which takes no writes",
+        "disk": "store cannot write to its disk",
+        "full": "store has no room left",
+        "too_few_replicas": "store has fewer replicas than it needs to take writes",
+        "cluster_down": "store is a cluster that is not whole",
+        "moving": "store is changing: the cell moves to another node",
+        "busy": "store is busy with a script",
+        "unconfirmed": "store has not confirmed a write in time",
+        "refused": "store refuses the login or a command",
+        "failed": "store answered with an error",
+    }
+)
+"""The trouble a store can be in, and what is said of it."""
 
 
 class DispatcherError(Exception):
@@ -44,13 +68,21 @@ class InvalidMessage(DispatcherError):
 
 
 class StoreUnavailable(DispatcherError):
-    """Redis cannot be reached or cannot answer now. Nothing is lost, no attempt is used."""
+    """Redis cannot be reached or cannot answer now. Nothing is lost, no attempt is used. `state`
+    says in a word why."""
 
     retryable = True
 
+    def __init__(self, detail: str, state: StoreState = "unreachable") -> None:
+        super().__init__(detail)
+        self.state: StoreState = state
+
 
 class StoreFull(StoreUnavailable):
-    """Redis has no memory left, or `[store] max_queued` is reached: ingest must wait."""
+    """Redis has little or no memory left, or `[store] max_queued` is reached: ingest must wait."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, "full")
 
 
 class TenantFull(StoreFull):

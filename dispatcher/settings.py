@@ -31,6 +31,15 @@ Channel = Literal["sms", "mms", "rcs", "whatsapp", "messenger", "email", "push",
 Class = Literal["urgent", "normal", "bulk"]
 OnUnknown = Literal["resend", "hold"]
 
+MAIN_CELL = "main"
+"""The cell of providers that name none, and of what is kept once for all cells."""
+Shares = Annotated[
+    Mapping[Name, Annotated[float, Meta(gt=0, le=1)]],
+    Meta(description="a table of cells, each with a number above 0 and at most 1"),
+]
+"""What each cell may use of a limit that spans several."""
+ONE_CELL = ("provider", "recipient")
+"""Limits with one of these for `each` are never split over cells."""
 SEGMENTED = ("sms", "mms")
 """Channels whose texts are sent in segments."""
 LOOPBACK = ("localhost", "::1")
@@ -58,12 +67,19 @@ def _check_rate(rate: Rates, ramp: Rates, timezone: str) -> None:
 
 class StoreConfig(Struct, frozen=True, kw_only=True):
     """`[store]`: which Redis. `max_queued` is in messages; `sentinel_username` and
-    `sentinel_password` are for the sentinels themselves."""
+    `sentinel_password` are for the sentinels themselves. `appendfsync` is of the embedded store,
+    None is "everysec"; `confirm` is how safe messages must be before they count as accepted.
+    `places` are the cells of the providers that are not in the main one, which their own tables
+    say."""
+
+    derived: ClassVar = frozenset({"places"})
 
     url: str = "embedded"
     data_dir: Text = ".dispatcher"
     prefix: Name = "d"
     max_queued: Count = 20_000_000
+    appendfsync: Literal["everysec", "always"] | None = None
+    confirm: Literal["memory", "disk", "replica"] = "memory"
     tls_ca: Text | None = None
     tls_cert: Text | None = None
     tls_key: Text | None = None
@@ -71,10 +87,21 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     password: Secret | None = None
     sentinel_username: Secret | None = None
     sentinel_password: Secret | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.url != "embedded":
             parse_address(self.url)
+        self._check_durability()
+
+    def _check_durability(self) -> None:
+        """A server of its own has its own settings, and the embedded one has no replicas."""
+        if self.appendfsync is not None and self.url != "embedded":
+            raise ValueError(
+                'appendfsync is for url = "embedded" only: any other server has its own setting'
+            )
+        if self.confirm == "replica" and self.url == "embedded":
+            raise ValueError('confirm must be "memory" or "disk" with url = "embedded"')
 
 
 class WorkerConfig(Struct, frozen=True, kw_only=True):
@@ -109,7 +136,8 @@ class ApiConfig(Struct, frozen=True, kw_only=True):
 
 class TenantConfig(Struct, frozen=True, kw_only=True):
     """`[tenants.NAME]`: several tokens are for rotation. No `classes` means every class. `rate` is
-    over all providers; `max_queued` in messages without an outcome.
+    over all providers, `shares` what each cell has of it; `max_queued` in messages without an
+    outcome.
     """
 
     token: tuple[Secret, ...] = ()
@@ -119,6 +147,7 @@ class TenantConfig(Struct, frozen=True, kw_only=True):
     burst: Count = 1
     ramp: Rates = Rates()
     timezone: Text = "UTC"
+    shares: Shares | None = None
     max_queued: Count | None = None
 
     def __post_init__(self) -> None:
@@ -147,7 +176,7 @@ class ProviderConfig(Struct, frozen=True, kw_only=True):
     concurrency: Count = 256
     timeout: Duration = Duration(30)
     on_unknown: OnUnknown | None = None
-    cell: Name = "main"
+    cell: Name = MAIN_CELL
     http: Literal["lean", "aiohttp"] = "lean"
     base_url: Text | None = None
     batch_wait: Duration = Duration(0.1)
@@ -163,13 +192,15 @@ SenderConfig: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
 class CarrierConfig(Struct, frozen=True, kw_only=True):
-    """`[carriers.NAME]`: number prefixes that belong to it, and its rate over all providers."""
+    """`[carriers.NAME]`: number prefixes that belong to it, and its rate over all providers;
+    `shares` is what each cell has of it."""
 
     prefixes: tuple[Prefix, ...] = ()
     rate: Rates = Rates()
     burst: Count = 1
     ramp: Rates = Rates()
     timezone: Text = "UTC"
+    shares: Shares | None = None
 
     def __post_init__(self) -> None:
         _check_rate(self.rate, self.ramp, self.timezone)
@@ -178,7 +209,7 @@ class CarrierConfig(Struct, frozen=True, kw_only=True):
 class LimitConfig(Struct, frozen=True, kw_only=True):
     """`[[limits]]`: holds for what matches all given selectors; `each` makes one per value.
 
-    `burst` is in `unit`s.
+    `burst` is in `unit`s; `shares` is what each cell has of it.
     """
 
     name: Name
@@ -186,6 +217,7 @@ class LimitConfig(Struct, frozen=True, kw_only=True):
     burst: Count = 1
     ramp: Rates = Rates()
     timezone: Text = "UTC"
+    shares: Shares | None = None
     unit: Literal["message", "segment", "request"] = "message"
     provider: Text | None = None
     carrier: Text | None = None
@@ -199,6 +231,8 @@ class LimitConfig(Struct, frozen=True, kw_only=True):
             raise ValueError('unit "request" needs provider: its batch decides what a request is')
         if self.unit == "segment" and self.channel not in (None, *SEGMENTED):
             raise ValueError(f'unit "segment" is for sms and mms, got channel "{self.channel}"')
+        if self.shares is not None and self.each in ONE_CELL:
+            raise ValueError(f'shares is not for each "{self.each}": each is kept in one cell')
         if self.each == "recipient":
             self._check_recipient()
 
@@ -286,3 +320,10 @@ class Config(Struct, frozen=True, kw_only=True):
     retry: RetryConfig = RetryConfig()
     retention: RetentionConfig = RetentionConfig()
     safety: SafetyConfig = SafetyConfig()
+
+    def cells(self, provider: str | None = None) -> tuple[str, ...]:
+        """The cells of all providers, in the order of the file, or that of one."""
+        if provider is not None:
+            known = self.providers.get(provider)
+            return (known.cell if known is not None else MAIN_CELL,)
+        return tuple(dict.fromkeys(item.cell for item in self.providers.values())) or (MAIN_CELL,)

@@ -1,6 +1,6 @@
 """Text templates: `{name}` is a parameter, `{{` and `}}` are literal braces, nothing else.
 
-A template is compiled once per entry, bound once to the columns of the entry's parameters, and
+A template is compiled once per text, bound once to the columns of the entry's parameters, and
 then rendered per message from a row of values without being read again.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
 
 from dispatcher.errors import InvalidMessage
@@ -17,6 +18,8 @@ Row = Sequence[str | None]
 """The parameters of one message, in the order of the columns."""
 
 _TOKEN = re.compile(r"[^{}]+|\{\{|\}\}|\{[A-Za-z_][A-Za-z0-9_]*\}|[{}]")
+KEPT = 256
+"""Compiled templates that are remembered: the entries of a batch share their text."""
 _LITERAL = {"{{": "{", "}}": "}"}
 
 
@@ -31,6 +34,7 @@ class Template:
     _parameters: tuple[str, ...]
 
     @classmethod
+    @lru_cache(KEPT)
     def compile(cls, source: str) -> Template:
         """Read `source`. Raises InvalidMessage ("invalid_template") naming the first character,
         counted from 1, that is neither text, nor a parameter, nor a doubled brace."""
@@ -47,6 +51,16 @@ class Template:
                 literals[-1] += _LITERAL.get(text, text)
         names = tuple(dict.fromkeys(parameters))
         return cls(source, names, tuple(literals), tuple(parameters))
+
+    @property
+    def fixed(self) -> str:
+        """The text around the parameters."""
+        return "".join(self._literals)
+
+    @property
+    def repeats(self) -> int:
+        """How often a parameter is put in, that which comes most often."""
+        return max(map(self._parameters.count, self.names), default=0)
 
     def bind(self, columns: Sequence[str]) -> Callable[[Row], str]:
         """A function that renders one row of values, which stand in the order of `columns`.

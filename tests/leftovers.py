@@ -8,9 +8,16 @@ import redis.asyncio as aioredis
 
 from dispatcher.store.keys import Keys
 
-LASTING = frozenset({"control", "counter", "janitor", "limit", "limits", "workers", "bell"})
+LASTING = frozenset(
+    {
+        "control", "counter", "janitor", "limit", "limits", "workers", "bell", "confirm", "lease",
+        "totals", "providers", "suspended", "resumed", "audit", "actions",
+    }
+)  # fmt: skip
 """Kinds of keys that stay whatever has gone through: one per cell, provider or limit."""
-RETAINED = frozenset({"lane", "fair", "batch", "status", "submit", "dead", "letters", "pair"})
+RETAINED = frozenset(
+    {"lane", "fair", "batch", "status", "submit", "dead", "letters", "pair", "errors", "arrived"}
+)
 """Kinds that stay for a while."""
 
 

@@ -138,6 +138,14 @@ def test_the_page_has_a_mark_for_every_table() -> None:
     assert wanted | {"memory", "idle"} <= marks
 
 
+def test_durability(tmp_path: Path) -> None:
+    small = ("--calls", "50", "--many", "2", "--alone", "2", "--runs", "1")
+    printed = bench(tmp_path, "durability", "--mode", "always, disk", *small)
+    assert "always, disk" in printed
+    (measured,) = kept(tmp_path, "durability")["modes"].values()
+    assert all(figure["low"] > 0 for figure in measured.values())
+
+
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs the extra bench")
 def test_plots(tmp_path: Path) -> None:
     bench(tmp_path, "memory", "--messages", "2000", "--calls", "2")

@@ -52,6 +52,7 @@ LIMITED = {
         {"provider:whatsapp", "pairs"}, "whatsapp"
     ),
     "2,000 a day in Berlin": Asked({"provider:twilio-eu"}),
+    "Two cells": Asked({"provider:gateway", "provider:twilio-us", "carrier:de-telekom"}),
     "A tenant": Asked({"provider:twilio-eu", "tenant:acme"}, tenant="acme"),
 }
 """What a message meets in each example of docs/."""
@@ -59,7 +60,7 @@ LIMITED = {
 
 def documents(root: Path) -> list[Path]:
     """The documentation of a repository."""
-    return sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")])
+    return sorted([*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("grafana/*.md")])
 
 
 def broken(page: Path, root: Path) -> Iterator[str]:

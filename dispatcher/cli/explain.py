@@ -22,9 +22,8 @@ from dispatcher.engine.views import limit_view
 from dispatcher.engine.waiting import Overview, binding, overview, reason, standing_of, turns
 from dispatcher.messages import CHANNELS
 from dispatcher.policy.routing import Limits
-from dispatcher.store.inspector import Inspector
 from dispatcher.store.limit_views import LimitView, unused_view
-from dispatcher.store.opening import open_store
+from dispatcher.store.opening import Store, open_store
 
 
 @click.command("explain")
@@ -66,19 +65,18 @@ async def _find(ingest: Ingest, explained: Explanation) -> dict[str, Any]:
         seen = await overview(store.inspector, ingest.limits, ingest.config.providers)
         workers = await store.inspector.workers()
         choices = [
-            await _choice(store.inspector, ingest.limits, seen, choice)
-            for choice in explained.choices
+            await _choice(store, ingest.limits, seen, choice) for choice in explained.choices
         ]
     return {**explained._asdict(), "workers": workers, "choices": choices}
 
 
-async def _choice(
-    inspector: Inspector, limits: Limits, seen: Overview, choice: Choice
-) -> dict[str, Any]:
+async def _choice(store: Store, limits: Limits, seen: Overview, choice: Choice) -> dict[str, Any]:
     if choice.refusal is not None:
         return {"provider": choice.provider, "refusal": choice.refusal}
-    views = [view for name in choice.limits if (view := _view(limits, seen, name)) is not None]
-    standing = await standing_of(inspector, choice.lane, views)
+    cell = store.at(choice.provider).name
+    found = (_view(limits, seen, name, cell) for name in choice.limits)
+    views = [view for view in found if view is not None]
+    standing = await standing_of(store.inspector, choice.lane, views)
     last = binding(views, seen.now_us)
     return {
         **choice._asdict(),
@@ -89,11 +87,11 @@ async def _choice(
     }
 
 
-def _view(limits: Limits, seen: Overview, name: str) -> LimitView | None:
-    """A limit with `each` may be of a value nobody has used so far."""
-    if name in seen.limits:
-        return seen.limits[name]
-    limit = limits.define(name, seen.now_us)
+def _view(limits: Limits, seen: Overview, name: str, cell: str) -> LimitView | None:
+    """What a cell has of a limit. One with `each` may be of a value nobody has used so far."""
+    if name in seen.cells[cell]:
+        return seen.cells[cell][name]
+    limit = limits.define(name, seen.now_us, cell)
     return None if limit is None else unused_view(limit, seen.now_us)
 
 

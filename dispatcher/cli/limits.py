@@ -3,10 +3,9 @@ on the whole backlog, without a restart."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import click
@@ -14,27 +13,25 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from dispatcher.cli.completing import complete_limit
 from dispatcher.cli.figures import rate_text, span_text
+from dispatcher.cli.operating import acting
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
 from dispatcher.engine.ingest import batch_sizes
-from dispatcher.engine.runtime import create_providers, write_limits
+from dispatcher.engine.limit_changes import LimitChange, change_limit
+from dispatcher.engine.runtime import create_providers
 from dispatcher.engine.views import limit_view
 from dispatcher.engine.waiting import overview
-from dispatcher.errors import DispatcherError, UsageError
+from dispatcher.errors import UsageError
 from dispatcher.policy.routing import Limits
 from dispatcher.settings import Config
-from dispatcher.store.limit_views import LimitView
 from dispatcher.store.opening import Store, open_store
-from dispatcher.store.operations import UNTIL_RESET, Operations
+from dispatcher.store.operations import UNTIL_RESET, Action
 from dispatcher.units import Quota, parse_duration, parse_rate
 
 PIPE_WIDTH = 200
 """Columns of a table that does not go to a terminal."""
-
-
-class UnknownLimit(DispatcherError):
-    """There is no limit of this name."""
 
 
 @click.group(invoke_without_command=True)
@@ -59,7 +56,7 @@ def limits(ctx: click.Context, as_json: bool) -> None:
 
 @limits.command("set")
 @config_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_limit)
 @click.argument("rate")
 @click.option("--for", "lasts", metavar="TIME", help="Then as configured again, e.g. 1h.")
 @json_option
@@ -72,13 +69,15 @@ def set_(state: State, name: str, rate: str, lasts: str | None, as_json: bool) -
     Example: dispatcher limits set carrier:de-telekom 50/s --for 1h
     """
     interval_us, seconds = _even(rate), _duration(lasts)
-    changed = run(_change(load_config(state), name, interval_us, seconds))
+    told = f"{rate} for {lasts}" if lasts is not None else rate
+    action = acting("limits set", name, told)
+    changed = run(_change(load_config(state), action, interval_us, seconds))
     _report(changed, f"for {lasts}" if lasts is not None else "until reset", as_json)
 
 
 @limits.command()
 @config_option
-@click.argument("name")
+@click.argument("name", shell_complete=complete_limit)
 @json_option
 @click.pass_obj
 def reset(state: State, name: str, as_json: bool) -> None:
@@ -87,13 +86,9 @@ def reset(state: State, name: str, as_json: bool) -> None:
     \b
     Example: dispatcher limits reset carrier:de-telekom
     """
-    changed = run(_change(load_config(state), name, None, UNTIL_RESET))
+    action = acting("limits reset", name)
+    changed = run(_change(load_config(state), action, None, UNTIL_RESET))
     _report(changed, "as configured", as_json)
-
-
-class _Changed(NamedTuple):
-    before: LimitView
-    after: LimitView
 
 
 class _Opened(NamedTuple):
@@ -134,45 +129,19 @@ async def _open(config: Config) -> AsyncIterator[_Opened]:
 
 async def _list(config: Config) -> list[dict[str, Any]]:
     async with _open(config) as (store, limits):
-        views, waiting, _ = await overview(store.inspector, limits, config.providers)
+        seen = await overview(store.inspector, limits, config.providers)
+    views, waiting = seen.limits, seen.waiting
     return [limit_view(views[name], waiting.get(name, ())) for name in sorted(views)]
 
 
-async def _change(config: Config, name: str, interval_us: float | None, seconds: float) -> _Changed:
-    """Set (or with None reset) a limit. Raises UnknownLimit."""
+async def _change(
+    config: Config, action: Action, interval_us: float | None, seconds: float
+) -> LimitChange:
     async with _open(config) as (store, limits):
-        before = await _known(config, store, limits, name)
-        operations = Operations(store.client, store.keys)
-        if interval_us is None:
-            await operations.reset_limit(name)
-        else:
-            await operations.set_limit(name, interval_us, seconds)
-        return _Changed(before, await _known(config, store, limits, name))
+        return await change_limit(config, store, limits, action, interval_us, seconds)
 
 
-async def _known(config: Config, store: Store, limits: Limits, name: str) -> LimitView:
-    """The state of a limit. One that no process has written yet is written first."""
-    found = await store.inspector.limits([name])
-    if name not in found:
-        defined = {limit.name for limit in limits.definitions(await store.inspector.now_us())}
-        if name not in defined:
-            raise _unknown(config, name, {*defined, *await store.inspector.limit_names()})
-        await write_limits(store, limits, (), [name])
-        found = await store.inspector.limits([name])
-    return found[name]
-
-
-def _unknown(config: Config, name: str, known: Iterable[str]) -> UnknownLimit:
-    """The error that says what there is instead."""
-    each = {limit.name: limit.each for limit in config.limits}.get(name)
-    if each is not None:
-        return UnknownLimit(f"{name} is one limit per {each}: name one of them, {name}/VALUE")
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "`dispatcher limits` lists them"
-    return UnknownLimit(f"there is no limit {name}; {hint}")
-
-
-def _report(changed: _Changed, until: str, as_json: bool) -> None:
+def _report(changed: LimitChange, until: str, as_json: bool) -> None:
     body = limit_view(changed.after, ())
     if as_json:
         _print_json({key: value for key, value in body.items() if key != "lanes"})

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from dispatcher import __version__
 from dispatcher.errors import ConfigError, DispatcherError, UsageError
@@ -22,9 +23,18 @@ COMMANDS = {
     "worker": ("dispatcher.cli.worker:worker", "Run workers."),
     "send": ("dispatcher.cli.send:send", "Submit the messages of a file."),
     "status": ("dispatcher.cli.status:status", "Show totals, a batch or a message."),
+    "top": ("dispatcher.cli.top:top", "Watch lanes, rates, backlog and errors live."),
     "limits": ("dispatcher.cli.limits:limits", "Show limits, or set and reset their rates."),
     "explain": ("dispatcher.cli.explain:explain_", "Say what a message to an address would meet."),
+    "lanes": ("dispatcher.cli.lanes:lanes", "Show what waits in every lane, and what for."),
+    "suspend": ("dispatcher.cli.suspend:suspend_", "Let nothing of a lane pass for a while."),
+    "resume": ("dispatcher.cli.suspend:resume", "Let a suspended lane go on."),
+    "dead": ("dispatcher.cli.dead:dead", "List, show, replay or drop dead letters."),
+    "cancel": ("dispatcher.cli.cancel:cancel", "Cancel what is not sent of a batch."),
+    "move": ("dispatcher.cli.move:move", "Take what waits in a lane to another provider."),
+    "audit": ("dispatcher.cli.audit:audit", "Show which operator did what, and when."),
     "config": ("dispatcher.cli.config:config", "Validate or print the configuration."),
+    "completion": ("dispatcher.cli.completing:completion", "Print a script for your shell."),
     "simulator": ("dispatcher.cli.simulator:simulator", "Run fake providers."),
 }
 """Name → where the command is, and its line in `--help`: only the one called is imported."""
@@ -42,6 +52,15 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names and lines as in `--help`, without importing a command."""
+        commands = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -19,6 +19,9 @@ from rich.table import Column
 
 from dispatcher.store.inspector import BatchView
 
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
+"""Seconds between two lines that say why nothing moves."""
+
 
 class Progress:
     """Counts by bytes where the size of the source is known. Lines it prints go to stderr."""
@@ -32,6 +35,7 @@ class Progress:
         self._task = TaskID(0)
         self._started = time.monotonic()
         self._said = 0.0
+        self._pause = FIRST_PAUSE
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
@@ -67,6 +71,7 @@ class Progress:
 
     def show(self, records: int, rejected: int) -> None:
         """So many records are read."""
+        self._pause = FIRST_PAUSE
         if self._bar is None:
             return
         rate = records / max(1e-6, time.monotonic() - self._started)
@@ -82,10 +87,11 @@ class Progress:
             click.echo(text, err=True)
 
     def waiting(self, why: str) -> None:
-        """The store makes us wait; said at most every five seconds."""
+        """The store makes us wait; said after pauses that grow until something is read again."""
         now = time.monotonic()
-        if now - self._said > 5:
+        if now - self._said > self._pause:
             self._said = now
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
             self.line(f"waiting: {why}")
 
     @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dispatcher.messages import ENTRY_MESSAGES, Envelope, encode_body
+from dispatcher.messages import ENTRY_MESSAGES, Envelope, Row, encode_body
 from dispatcher.policy.routing import Limits, Route, pick_sender, sender_pool
 from dispatcher.policy.segments import segments
 from dispatcher.settings import SEGMENTED, Config
@@ -46,7 +46,7 @@ class Group:
     lane: KnownLane
     route: Route
     cost: int = 1
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: list[Row | tuple[Any, ...]] = field(default_factory=list)
 
     def entries(self, envelope: Envelope, due_us: int) -> Iterator[NewEntry]:
         """Cut the rows; `due_us` as in NewEntry."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import cast
@@ -42,7 +42,8 @@ class HeldEntry:
     """Rows before `cursor` are gone; rows before `budget` may be sent; `skip` are positions whose
     outcome was known before; `again` are rows that were taken and could not be sent. `left` rows
     have neither an outcome nor been put back. From `send_by_us` on (0: never) their recipients'
-    turns are over. It is `written` when the store has taken its last outcome, `lost` when another
+    turns are over. `segments` are those of each message, or by index where they differ; 0: none are
+    counted. It is `written` when the store has taken its last outcome, `lost` when another
     worker has taken it over."""
 
     claimed: ClaimedEntry
@@ -62,6 +63,7 @@ class HeldEntry:
     accepted_us: int = 0
     again: list[Row] = field(default_factory=list)
     send_by_us: int = 0
+    segments: int | Mapping[int, int] = 0
     noted: bool = False
     written: bool = False
     lost: bool = False
@@ -132,7 +134,7 @@ class HeldEntry:
         if status in (Status.DEAD, Status.UNKNOWN):
             letter = self._letter(row, status, record)
         if code is not None and status in (Status.DEAD, Status.SUPPRESSED):
-            self._count(f"{status.word}:{code}")
+            self.count(f"{status.word}:{code}")
         value = encode_record(status, row.hop, record)
         self.outcomes.append(Outcome(row.index, row.hop, status, value, letter))
         self.left -= 1
@@ -161,8 +163,10 @@ class HeldEntry:
         )  # fmt: skip
         value = encode_record(Status.SCHEDULED, again.hop, record)
         self.outcomes.append(Outcome(row.index, again.hop, Status.SCHEDULED, value))
-        self._move([again], due_us, lane, reclaims)
-        self._count("retried" if attempts > row.attempts else "deferred")
+        name = f"{message_id(self.envelope.batch, row.index)}.{again.hop}"
+        name = name if lane != self.lane else ""
+        self._move([again], due_us, lane, reclaims, name=name)
+        self.count("retried" if attempts > row.attempts else "deferred")
         self.left -= 1
 
     def give_back(self, now_us: int, start: int | None = None) -> int:
@@ -209,10 +213,18 @@ class HeldEntry:
             self.moves,
             self.counters,
             self._sheets(),
+            self._segments_sent() if self.segments else 0,
         )
         self.outcomes, self.moves, self.counters, self.accepted = [], [], {}, []
         self.noted = False
         return taken
+
+    def _segments_sent(self) -> int:
+        sent = [row[0] for row in self.accepted]
+        sent += [o.index for o in self.outcomes if o.status is Status.SENT]
+        if isinstance(self.segments, int):
+            return self.segments * len(sent)
+        return sum(self.segments[index] for index in sent)
 
     def _sheets(self) -> list[Sheet]:
         at_ms, lane, rows = self.accepted_us // 1000, self.lane, sorted(self.accepted, key=_INDEX)
@@ -238,19 +250,19 @@ class HeldEntry:
         lane: str,
         reclaims: int,
         ambiguous: int | None = None,
+        name: str = "",
     ) -> None:
         body = encode_body(self.envelope, rows)
-        expires = self.envelope.expires_us
-        cost = self.claimed.cost
+        expires, cost, class_ = self.envelope.expires_us, self.claimed.cost, self.class_
         self.moves.append(
-            Move(due_us, lane, self.class_, len(rows), cost, expires, body, ambiguous, reclaims)
+            Move(due_us, lane, class_, len(rows), cost, expires, body, ambiguous, reclaims, name)
         )
 
     def _letter(self, row: Row, status: Status, record: Record) -> bytes:
         letter = Letter(
             self.lane, self.class_, status.word, record.code or "", record.detail or "",
             record.provider_id, record.history, self.envelope.expires_us,
-            encode_body(self.envelope, [row]),
+            encode_body(self.envelope, [row]), self.claimed.cost,
         )  # fmt: skip
         return msgspec.msgpack.encode(letter)
 
@@ -258,7 +270,8 @@ class HeldEntry:
         provider = self.lane.partition("/")[0]
         return (*row.history, Attempt(now_us // 1000, provider, code))[-HISTORY:]
 
-    def _count(self, name: str) -> None:
+    def count(self, name: str) -> None:
+        """Count one message under a name, for the batch, or for the lane where it is `error:…`."""
         self.counters[name] = self.counters.get(name, 0) + 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from dispatcher import metrics
 from dispatcher.engine.clock import StoreClock, monotonic
+from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.queue import Heartbeat, Queue
 
@@ -35,12 +36,14 @@ class Heart:
         lease: float,
         clock: StoreClock,
         numbered: Callable[[int], None],
+        outage: Outage,
     ) -> None:
         self._queue = queue
         self._worker = worker
         self._lease = lease
         self._clock = clock
         self._numbered = numbered
+        self._outage = outage
         self._until = 0.0
         self._seen: dict[str, tuple[str, float]] = {}
 
@@ -58,11 +61,13 @@ class Heart:
         while True:
             await asyncio.sleep(pause)
             try:
-                await self._take_over(await self._beat())
+                beat = await self._beat()
+                self._outage.answered("heartbeat")
+                await self._take_over(beat)
                 pause = self._pause()
             except StoreUnavailable as error:
                 self._seen.clear()
-                log.warning("heartbeat: %s", error)
+                self._outage.failed("heartbeat", error)
                 pause = min(1.0, self._lease / 10)
 
     async def _beat(self, *, first: bool = False) -> Heartbeat:

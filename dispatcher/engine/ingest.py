@@ -319,6 +319,7 @@ class OpenBatch:
             options=self.submission.fingerprint(),
             max_queued=self._ingest.config.store.max_queued,
             tenant_most=self._tenant_most,
+            keep_seconds=self._ingest.config.retention.status,
             lanes=part.lanes,
             entries=part.entries,
         )

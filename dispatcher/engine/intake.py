@@ -23,7 +23,8 @@ from dispatcher.messages import (
     decode_body,
     message_id,
 )
-from dispatcher.settings import Config
+from dispatcher.policy.segments import segments_of
+from dispatcher.settings import SEGMENTED, Config
 from dispatcher.store.claims import POISON, SUSPECT, ClaimedEntry
 from dispatcher.store.inspector import Inspector
 from dispatcher.store.queue import Move
@@ -88,6 +89,8 @@ class Intake:
         entry = HeldEntry(
             claimed, lane, class_, envelope, rows, request, budget=budget, left=len(rows)
         )
+        if fault is None and not claimed.mark:
+            entry.segments = _segments(claimed.cost, envelope, rows)
         if claimed.ambiguous is not None:
             await self._recall(entry)
         if not claimed.mark and fault is None and (limits := self._pairs(lane)):
@@ -225,6 +228,15 @@ class Intake:
             )
         )
         return entry
+
+
+def _segments(cost: int, envelope: Envelope, rows: Sequence[Row]) -> int | dict[int, int]:
+    """As in HeldEntry. A cost of more than one was found from the segments when it was accepted."""
+    if envelope.channel not in SEGMENTED:
+        return 0
+    if cost > 1:
+        return cost
+    return segments_of(envelope.content.text or "", envelope.columns, rows)
 
 
 def _waiting(row: Row) -> Waiting:

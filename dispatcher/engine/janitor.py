@@ -60,8 +60,7 @@ class Janitor:
             await asyncio.sleep(pause)
             try:
                 pause = await self.step()
-            except StoreUnavailable as error:
-                log.warning("janitor: %s", error)
+            except StoreUnavailable:  # the other roles say so
                 pause = REST_SECONDS * (0.5 + random.random())
 
     async def round(self) -> bool:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from dispatcher import metrics
 from dispatcher.engine.clock import monotonic
+from dispatcher.engine.outage import Outage
 from dispatcher.engine.pump import Pump
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.bell import Bell
@@ -25,8 +26,11 @@ class Changes:
     """Has the pumps look anew at what is announced. Announcements may get lost: when the store
     counts more changes than were heard of, the pumps look anew at everything."""
 
-    def __init__(self, control: Control, worker: str, pumps: Mapping[str, Pump]) -> None:
+    def __init__(
+        self, control: Control, worker: str, pumps: Mapping[str, Pump], outage: Outage
+    ) -> None:
         self._control = control
+        self._outage = outage
         self._worker = worker
         self._pumps = pumps
         self._heard: int | None = None
@@ -43,11 +47,12 @@ class Changes:
                     async for announcement in announcements:
                         pause = 0.05
                         if announcement is None:
+                            self._outage.answered("announcements")
                             self._begin(number)
                         else:
                             self._hear(announcement)
             except StoreUnavailable as error:
-                log.warning("announcements: %s", error)
+                self._outage.failed("announcements", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
 

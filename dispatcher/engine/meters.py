@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
+from functools import lru_cache
 
 import prometheus_client
 
@@ -12,12 +12,14 @@ from dispatcher.engine.entry import HeldEntry
 from dispatcher.messages import Lane, Status
 from dispatcher.store.queue import Settlement
 
-_MOVED = (Status.QUEUED, Status.SCHEDULED)
+_OUTCOMES = frozenset({Status.SENT, Status.DEAD, Status.SUPPRESSED, Status.EXPIRED, Status.UNKNOWN})
+_CHILDREN = 16_384
+"""Children remembered: lanes may be many, their series are few."""
 
 
 def count_settled(entry: HeldEntry, settlement: Settlement) -> None:
     """Count what a settle call has written for one entry."""
-    found = Counter(o.status.word for o in settlement.outcomes if o.status not in _MOVED)
+    found = Counter(o.status.word for o in settlement.outcomes if o.status in _OUTCOMES)
     if settlement.sheets:
         found["sent"] += sum(sheet.messages for sheet in settlement.sheets)
     for name in ("retried", "deferred"):
@@ -27,32 +29,35 @@ def count_settled(entry: HeldEntry, settlement: Settlement) -> None:
     for outcome, number in found.items():
         _messages(entry.lane, outcome).inc(number)
         _tenant(tenant, channel, outcome).inc(number)
+    if settlement.segments:
+        _segments(entry.lane, tenant).inc(settlement.segments)
 
 
-CODES_MOST = 200
-"""Codes counted by name: an endpoint may make up any number of them."""
-_codes: set[str] = set()
+def count_error(lane: str, code: str) -> str:
+    """Count one message that a provider did not accept; the code it is counted under."""
+    code = metrics.CODES.of(code)
+    _errors(lane, code).inc()
+    return code
 
 
-def count_error(lane: str, code: str) -> None:
-    """Count one send that was not accepted."""
-    if len(_codes) < CODES_MOST:
-        _codes.add(code)
-    _errors(lane, code if code in _codes else "other").inc()
-
-
-@cache
+@lru_cache(_CHILDREN)
 def _messages(lane: str, outcome: str) -> prometheus_client.Counter:
-    parsed = Lane.parse(lane)
-    return metrics.MESSAGES.labels(parsed.provider, parsed.carrier, parsed.channel, outcome)
+    provider, channel, carrier = Lane.parse(lane)
+    return metrics.MESSAGES.labels(provider, metrics.CARRIERS.of(carrier), channel, outcome)
 
 
-@cache
+@lru_cache(_CHILDREN)
 def _tenant(tenant: str, channel: str, outcome: str) -> prometheus_client.Counter:
     return metrics.TENANT_MESSAGES.labels(tenant, channel, outcome)
 
 
-@cache
+@lru_cache(_CHILDREN)
+def _segments(lane: str, tenant: str) -> prometheus_client.Counter:
+    provider, _, carrier = Lane.parse(lane)
+    return metrics.SEGMENTS.labels(provider, metrics.CARRIERS.of(carrier), tenant)
+
+
+@lru_cache(_CHILDREN)
 def _errors(lane: str, code: str) -> prometheus_client.Counter:
-    parsed = Lane.parse(lane)
-    return metrics.SEND_ERRORS.labels(parsed.provider, parsed.carrier, code)
+    provider, _, carrier = Lane.parse(lane)
+    return metrics.SEND_ERRORS.labels(provider, metrics.CARRIERS.of(carrier), code)

@@ -17,11 +17,13 @@ from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.intake import Intake
 from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, Send, SlotRun
+from dispatcher.engine.outage import Outage
 from dispatcher.engine.sending import Sender
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import ProviderConfig
 from dispatcher.store.claims import Claim, ClaimedEntry, Grant, Wanted
 from dispatcher.store.queue import Queue
+from dispatcher.store.suspensions import covers
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Pump:
         limits_of: Callable[[str], Sequence[str]],
         limits_missing: Callable[[Iterable[str]], Awaitable[None]],
         numbered: Callable[[int], None],
+        outage: Outage,
     ) -> None:
         self.name = name
         self.lanes: dict[tuple[str, int], LaneRun] = {}
@@ -80,6 +83,7 @@ class Pump:
         self._limits_of = limits_of
         self._limits_missing = limits_missing
         self._numbered = numbered
+        self._outage = outage
         self._capacity = min(CAPACITY_MOST, config.concurrency * 2 * sender.batch)
         self._batch_wait = float(config.batch_wait)
         self._doubt = False
@@ -111,11 +115,12 @@ class Pump:
                 return
             try:
                 await self._claim()
+                self._outage.answered(self.name)
                 pause = 0.05
             except StoreUnavailable as error:
                 self._claiming = False
                 self._doubt = True
-                log.warning("%s: %s", self.name, error)
+                self._outage.failed(self.name, error)
                 await asyncio.sleep(pause * (0.5 + random.random()))
                 pause = min(pause * 2, 2.0)
 
@@ -154,10 +159,15 @@ class Pump:
             self._timer.cancel()
 
     def control(self, what: str) -> None:
-        """Something was changed: limits by name, `lane:<lane>`, or `*`. Slots granted before are
-        dropped where it matters, and asked for again at once."""
-        self._changed |= set(what.split())
+        """Something was changed: limits by name, `lane:<lanes>` (a pattern), or `*`. Slots granted
+        before are dropped where it matters, and asked for again at once; what was collected for a
+        request had its slots and goes out now."""
+        names, now = set(what.split()), monotonic()
+        self._changed |= names
         self._drop_changed()
+        for lane in self.lanes.values():
+            if self._may_send() and self._concerns(names, lane):
+                self._flush(lane, now, 0.0)
         self.ring()
 
     def _drop_changed(self) -> None:
@@ -165,7 +175,7 @@ class Pump:
         self._pauses = {name: until for name, until in self._pauses.items() if until > now}
         names = self._changed | self._pauses.keys()
         for lane in self.lanes.values():
-            if names & self._names_of(lane):
+            if self._concerns(names, lane):
                 lane.drop_slots()
         if not self._claiming:
             self._changed = set()
@@ -207,7 +217,6 @@ class Pump:
         if claim.breaker != self._breaker:
             log.warning("%s: breaker is %s", self.name, claim.breaker)
             self._breaker = claim.breaker
-            metrics.BREAKER.labels(self.name).set(metrics.BREAKER_STATES[claim.breaker])
         if claim.skipped:
             log.warning("%s: written to the store again: %s", self.name, ", ".join(claim.skipped))
             await self._limits_missing(claim.skipped)
@@ -308,12 +317,15 @@ class Pump:
             self._pauses[name] = max(now + min(seconds, IDLE_SECONDS), self._pauses.get(name, 0.0))
         self._drop_changed()
         for lane in self.lanes.values():
-            if names & self._names_of(lane):
+            if self._concerns(names, lane):
                 lane.keep(now + min(seconds, PAUSED_SECONDS))
 
-    def _names_of(self, lane: LaneRun) -> set[str]:
-        """What an announcement may say that concerns a lane."""
-        return {"*", f"lane:{lane.name}", *self._limits_of(lane.name)}
+    def _concerns(self, names: set[str], lane: LaneRun) -> bool:
+        """Whether one of these names in an announcement is about a lane."""
+        if "*" in names or not names.isdisjoint(self._limits_of(lane.name)):
+            return True
+        patterns = (name.removeprefix("lane:") for name in names if name.startswith("lane:"))
+        return any(covers(pattern, lane.name) for pattern in patterns)
 
     def _untake(self, send: Send) -> None:
         """A connection came too late for these messages: they wait for slots of their own again."""

@@ -13,6 +13,7 @@ from functools import partial
 from dispatcher import metrics
 from dispatcher.errors import DispatcherError
 from dispatcher.settings import StoreConfig
+from dispatcher.store.cells import Cell
 from dispatcher.store.connection import answering, reach
 from dispatcher.store.opening import Store, open_store
 
@@ -61,20 +62,25 @@ class Reclaimer:
 async def put_back(store: Store, member: str) -> int:
     """Put back what the workers of a process that has ended hold; the number of messages. `member`
     is what it was given as `runtime.Worker(member=...)`. Raises StoreUnavailable."""
-    moved = 0
-    for _ in range(ROUNDS):  # a heartbeat of its last moment may come in between
-        beats = await _beats(store, member)
-        if not beats:
-            break
-        for name, beat in beats.items():
-            moved += await store.queue.reclaim_dead(name, beat, 0) or 0
+    moved = sum([await _put_back_in(cell, member) for cell in store.cells.values()])
     metrics.RECLAIMED.inc(moved)
     return moved
 
 
-async def _beats(store: Store, member: str) -> dict[str, str]:
+async def _put_back_in(cell: Cell, member: str) -> int:
+    moved = 0
+    for _ in range(ROUNDS):  # a heartbeat of its last moment may come in between
+        beats = await _beats(cell, member)
+        if not beats:
+            break
+        for name, beat in beats.items():
+            moved += await cell.queue.reclaim_dead(name, beat, 0) or 0
+    return moved
+
+
+async def _beats(cell: Cell, member: str) -> dict[str, str]:
     """The workers of a process and their last heartbeats, as the store writes them."""
-    name = store.keys.name("workers")
-    listed = await answering(partial(store.client.zrange, name, 0, -1, withscores=True))
+    name = cell.keys.name("workers")
+    listed = await answering(partial(cell.client.zrange, name, 0, -1, withscores=True))
     beats = {worker.decode(): f"{beat:.0f}" for worker, beat in listed}
     return {worker: beat for worker, beat in beats.items() if f".{member}." in worker}

@@ -9,15 +9,19 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 from dispatcher import providers
 from dispatcher.engine.clock import StoreClock
+from dispatcher.engine.crossing import Ferry
+from dispatcher.engine.gauges import Gauges
 from dispatcher.engine.heart import Heart
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
 from dispatcher.engine.janitor import Janitor
 from dispatcher.engine.maintenance import Changes, listen, watch_loop
+from dispatcher.engine.outage import Outage
 from dispatcher.engine.pump import Pump
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
@@ -27,7 +31,10 @@ from dispatcher.policy.recipients import Allow
 from dispatcher.policy.routing import Limits
 from dispatcher.settings import Config
 from dispatcher.store.bell import Bell
+from dispatcher.store.cells import Cell
 from dispatcher.store.control import Control
+from dispatcher.store.crossings import Crossings
+from dispatcher.store.keys import Keys
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import NewLane, Queue, WorkerLost
 from dispatcher.store.screening import Screening
@@ -46,21 +53,41 @@ def create_providers(config: Config) -> dict[str, Provider]:
 
 
 async def write_limits(
-    store: Store, limits: Limits, known: Iterable[str], names: Iterable[str] | None = None
+    store: Store,
+    limits: Limits,
+    known: Iterable[str],
+    names: Iterable[str] | None = None,
+    *,
+    lost: bool = False,
 ) -> None:
-    """Write limits, all or some by name, and those of the lanes of the `known` providers."""
+    """Write limits, all or some by name, and those of the lanes of the `known` providers; each cell
+    gets its shares. `lost` as in `Queue.write_limits`."""
+    for cell in store.cells.values():
+        served = [provider for provider in known if store.at(provider) is cell]
+        await write_limits_in(cell, limits, served, names, lost=lost)
+
+
+async def write_limits_in(
+    cell: Cell,
+    limits: Limits,
+    known: Iterable[str],
+    names: Iterable[str] | None = None,
+    *,
+    lost: bool = False,
+) -> None:
+    """The same in one cell."""
     now_us = time.time_ns() // 1000
     if names is None:
-        lanes = await store.inspector.lane_names(known)
-        configured = (limit.name for limit in limits.definitions(now_us))
+        lanes = await cell.inspector.lane_names(known)
+        configured = (limit.name for limit in limits.definitions(now_us, cell.name))
         met = (name for lane in lanes for name in limits.of(lane))
-        wanted = {*configured, *await store.inspector.limit_names(), *met}
+        wanted = {*configured, *await cell.inspector.limit_names(), *met}
     else:
         wanted = set(names)
         lanes = [name.removeprefix("lane:") for name in wanted if name.startswith("lane:")]
-    found = (limits.define(name, now_us) for name in wanted)
+    found = [limits.define(name, now_us, cell.name) for name in wanted]
     new = [NewLane(lane, limits.of(lane)) for lane in lanes]
-    await store.queue.write_limits(filter(None, found), new)
+    await cell.queue.write_limits(filter(None, found), new, lost=lost)
 
 
 async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -81,38 +108,72 @@ class Worker:
     def __init__(self, config: Config, store: Store, member: str = "") -> None:
         self._config = config
         self._store = store
-        self._member = member
         self._providers = create_providers(config)
+        self._outage = Outage()
+        parts = (socket.gethostname(), str(os.getpid()), member, secrets.token_hex(4))
+        self._name = ".".join(filter(None, parts))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain. A worker that was declared dead starts again under
-        a new name."""
-        while not stop.is_set():
-            life = _Life(self._config, self._store, self._providers, self._member)
+        """Work until `stop` is set, then drain. Every cell is served by itself: one that declares
+        the worker dead, or does not answer, stops nothing in the others."""
+        served: dict[str, dict[str, Provider]] = {}
+        for name, provider in self._providers.items():
+            served.setdefault(self._store.at(name).name, {})[name] = provider
+        gauges = asyncio.create_task(Gauges(self._store, self._config.providers).run())
+        cells = [asyncio.create_task(self._serve(cell, served[cell], stop)) for cell in served]
+        try:
+            await asyncio.gather(*cells)
+        finally:
+            await end_all((*cells, gauges))
+
+    async def _serve(self, cell: str, providers: dict[str, Provider], stop: asyncio.Event) -> None:
+        """A worker that was declared dead starts again under a new name."""
+        for number in count():
+            if stop.is_set():
+                return
+            name = f"{self._name}-{number}"
+            own, common = self._store.cells[cell], self._store.keys
+            life = _Life(self._config, own, common, providers, name, self._outage)
+            life.again = number > 0
             try:
                 await life.run(stop)
             except WorkerLost as error:
+                self._outage.over()
                 log.warning("%s; what it held is with others now, starting anew", error)
 
 
 class _Life:
-    """A worker from its registration to its end."""
+    """A worker in one cell, from its registration to its end; `again` after one that was declared
+    dead. `common` are the keys of what is kept once for all cells."""
+
+    again = False
 
     def __init__(
-        self, config: Config, store: Store, providers: dict[str, Provider], member: str
+        self,
+        config: Config,
+        store: Cell,
+        common: Keys,
+        providers: dict[str, Provider],
+        name: str,
+        outage: Outage,
     ) -> None:
         self._config = config
+        self._outage = outage
         self._store = store
+        self._common = common
+        self._providers = tuple(providers)
         self._queue: Queue = store.queue
-        parts = (socket.gethostname(), str(os.getpid()), member, secrets.token_hex(4))
-        self.name = ".".join(filter(None, parts))
+        self.name = name
         self._clock = StoreClock()
         self._pumps: dict[str, Pump] = {}
-        self._changes = Changes(Control(store.blocking, store.keys), self.name, self._pumps)
+        control = Control(store.blocking, store.keys)
+        self._changes = Changes(control, self.name, self._pumps, outage)
         self._heart = Heart(
-            self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered
+            self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered, outage
         )
-        self._settler = Settler(self._queue, self.name, config)
+        crossings = Crossings(store.client, store.keys)
+        self._ferry = Ferry(crossings, config.retention.status, config.worker.lease / 3)
+        self._settler = Settler(self._queue, self.name, config, outage, self._ferry.wake)
         self._limits = Limits(config, batch_sizes(providers))
         self._transports: list[Transport] = []
         self._senders: list[Sender] = []
@@ -132,7 +193,7 @@ class _Life:
             self._store.inspector,
             self._clock,
             sender.unclear,
-            Screening(self._store.client, self._store.keys),
+            Screening(self._store.client, self._common),
             self._limits.recipient,
         )
         self._transports.append(transport)
@@ -150,8 +211,9 @@ class _Life:
             limits_of=self._limits.of,
             whole=self._limits.whole,
             probe=self._limits.probe(name),
-            limits_missing=lambda names: write_limits(self._store, self._limits, (), names),
+            limits_missing=lambda names: write_limits_in(self._store, self._limits, (), names),
             numbered=self._changes.numbered,
+            outage=self._outage,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -172,6 +234,7 @@ class _Life:
                 ("control", self._changes.run()),
                 ("loop", watch_loop()),
                 ("janitor", janitor.run()),
+                *([("carry", self._ferry.run())] if self._store.keys.places else []),
                 *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
             )
         ]
@@ -196,11 +259,13 @@ class _Life:
         pause = 0.1
         while not stop.is_set():
             try:
-                await write_limits(self._store, self._limits, self._config.providers)
+                providers = self._providers
+                await write_limits_in(self._store, self._limits, providers, lost=self.again)
                 await self._heart.register()
+                self._outage.answered("start")
                 return True
             except StoreUnavailable as error:
-                log.warning("%s; waiting", error)
+                self._outage.failed("start", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
         return False
@@ -220,6 +285,8 @@ class _Life:
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._settler.flushed()
+                if self._store.keys.places:
+                    await self._ferry.carry()
                 await self._queue.leave(self.name)
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("the store does not answer; others take over after the lease (%s)", error)

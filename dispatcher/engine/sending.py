@@ -251,7 +251,8 @@ class Sender:
         """What is throttled with others waits for their next slot, the rest is decided upon."""
         waiting: dict[str, list[Row]] = {}
         for row, error in refused:
-            count_error(entry.lane, error.code)
+            code = count_error(entry.lane, error.code)
+            entry.count(f"error:{code}")
             what = self._throttled(entry.lane, error) if isinstance(error, Throttled) else ""
             if what and not self._expires_before(entry, error.retry_after or THROTTLED_WAIT):
                 waiting.setdefault(what, []).append(row)

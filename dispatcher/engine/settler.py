@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from dispatcher import metrics
 from dispatcher.engine.clock import monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.meters import count_settled
+from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import Config
 from dispatcher.store.queue import Queue, Settlement
@@ -27,12 +29,22 @@ CALL_OUTCOMES = 4000
 
 class Settler:
     """One call at a time. A call without an answer is made again, unchanged, until there is one:
-    its number makes the repetition harmless."""
+    its number makes the repetition harmless. `left` is called when messages wait to be carried to
+    another cell."""
 
-    def __init__(self, queue: Queue, worker: str, config: Config) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        worker: str,
+        config: Config,
+        outage: Outage,
+        left: Callable[[], None],
+    ) -> None:
         self._queue = queue
         self._worker = worker
         self._config = config
+        self._outage = outage
+        self._left = left
         self._noted: deque[HeldEntry] = deque()
         self._throttled: dict[str, int] = {}
         self._pauses: dict[str, float] = {}
@@ -118,6 +130,8 @@ class Settler:
             entry.written = settlement.done
             if owned:
                 count_settled(entry, settlement)
+                if settlement.moves and any(map(self._queue.leaves, settlement.moves)):
+                    self._left()
             else:
                 metrics.LEASE_LOST.inc()
                 entry.lost = True
@@ -132,7 +146,7 @@ class Settler:
         pause = 0.05
         while True:
             try:
-                return await self._queue.settle(
+                verdicts = await self._queue.settle(
                     self._worker,
                     self._number,
                     settlements,
@@ -140,7 +154,9 @@ class Settler:
                     throttled=throttled,
                     breakers=breakers,
                 )
+                self._outage.answered("settle")
+                return verdicts
             except StoreUnavailable as error:
-                log.warning("%s; outcomes are kept and written again", error)
+                self._outage.failed("settle", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)

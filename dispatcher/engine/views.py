@@ -9,7 +9,7 @@ from typing import Any
 
 from dispatcher.engine.waiting import moment, reason, standing_of
 from dispatcher.messages import Lane, Record, Status, parse_message_id
-from dispatcher.store.inspector import BatchView, Inspector
+from dispatcher.store.inspector import ActionView, BatchView, Inspector
 from dispatcher.store.limit_views import LimitView
 
 
@@ -52,6 +52,19 @@ def limit_view(view: LimitView, lanes: Sequence[str]) -> dict[str, Any]:
             for quota in view.quotas
         ],
         "lanes": list(lanes),
+    }
+
+
+def action_view(view: ActionView) -> dict[str, Any]:
+    """What an operator did."""
+    return {
+        "at": moment(view.at_us),
+        "who": view.who,
+        "what": view.what,
+        "on": view.on,
+        "detail": view.detail,
+        "reason": view.reason,
+        "affected": view.affected,
     }
 
 

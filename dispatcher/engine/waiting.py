@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dispatcher.messages import CLASSES, Lane
 from dispatcher.policy.routing import Limits
 from dispatcher.store.inspector import BreakerView, Inspector, LaneView
-from dispatcher.store.limit_views import LimitView, unused_view
+from dispatcher.store.limit_views import LimitView, join_views, unused_view
 
 FLOOR = 0.05
 """The share of a lane that a class gets however many more urgent messages wait."""
@@ -28,22 +28,35 @@ class Standing(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """Every limit, by name, and the lanes that each one holds back."""
+    """Every limit, by name, and the lanes that each one holds back; `cells` has what each cell has
+    of the limits, by the cell's name."""
 
     limits: dict[str, LimitView]
     waiting: dict[str, list[str]]
     now_us: int
+    cells: dict[str, dict[str, LimitView]]
 
 
 async def overview(inspector: Inspector, limits: Limits, providers: Iterable[str]) -> Overview:
     """All limits of the store and of the configuration, and what waits at these providers. Raises
     StoreUnavailable."""
-    views = await inspector.limits(await inspector.limit_names())
-    now_us = await inspector.now_us()
-    for limit in limits.definitions(now_us):
-        views.setdefault(limit.name, unused_view(limit, now_us))
-    lanes = await inspector.lanes(await inspector.lane_names(providers))
-    return Overview(views, waiting_lanes(lanes, views, now_us), now_us)
+    names, served = await inspector.limit_names(), tuple(providers)
+    cells: dict[str, dict[str, LimitView]] = {}
+    waiting: dict[str, list[str]] = {}
+    for cell, here in inspector.cells.items():
+        views, now_us = await here.limits(names), await here.now_us()
+        for limit in limits.definitions(now_us, cell):
+            views.setdefault(limit.name, unused_view(limit, now_us))
+        lanes = await here.lanes(await here.lane_names(served))
+        for name, held_back in waiting_lanes(lanes, views, now_us).items():
+            waiting.setdefault(name, []).extend(held_back)
+        cells[cell] = views
+    known = dict.fromkeys(name for views in cells.values() for name in views)
+    joined = {
+        name: join_views([views[name] for views in cells.values() if name in views])
+        for name in known
+    }
+    return Overview(joined, waiting, await inspector.now_us(), cells)
 
 
 async def standing_of(
@@ -51,11 +64,12 @@ async def standing_of(
 ) -> Standing:
     """How a lane stands now; `limits` are those it meets where the store may not know it. Raises
     StoreUnavailable."""
-    (view,) = await inspector.lanes([lane])
+    here = inspector.at(lane)
+    (view,) = await here.lanes([lane])
     if limits is None:
-        limits = (await inspector.limits(view.limits)).values()
-    breaker = await inspector.breaker(Lane.parse(lane).provider)
-    return Standing(view, tuple(limits), breaker, await inspector.now_us())
+        limits = (await here.limits(view.limits)).values()
+    breaker = await here.breaker(Lane.parse(lane).provider)
+    return Standing(view, tuple(limits), breaker, await here.now_us())
 
 
 def binding(limits: Iterable[LimitView], now_us: int) -> LimitView | None:
@@ -110,6 +124,11 @@ def turns(standing: Standing, waiting: Mapping[str, Sequence[str]]) -> dict[str,
     for limit in standing.limits:
         sharing = {standing.lane.lane, *waiting.get(limit.name, ())}
         spacing = max(spacing, limit.interval_us * len(sharing))
+    return turns_at(standing, spacing)
+
+
+def turns_at(standing: Standing, spacing: float) -> dict[str, float]:
+    """As `turns`, of a lane that lets a message pass every `spacing` microseconds."""
     opens = opens_us(standing) - standing.now_us
     found, ahead = {}, 0
     for class_ in CLASSES:

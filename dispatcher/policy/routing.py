@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from dispatcher.errors import InvalidMessage
 from dispatcher.limits import CalendarQuota, Limit, period_ends
 from dispatcher.settings import (
+    MAIN_CELL,
     CarrierConfig,
     Config,
     LimitConfig,
@@ -21,6 +22,7 @@ from dispatcher.settings import (
     SenderConfig,
     TenantConfig,
 )
+from dispatcher.shares import share_of_count, shares_of
 from dispatcher.units import Rates
 
 PLACES_KNOWN = 8192
@@ -130,17 +132,17 @@ class _Asked(NamedTuple):
     zone: ZoneInfo
     carried: int = 1
 
-    def limit(self, name: str, now_us: int) -> Limit:
+    def limit(self, name: str, now_us: int, share: float) -> Limit:
         table, carried = self.table, self.carried
         return Limit(
             name,
-            _interval(table.rate) / carried,
-            table.burst * carried,
+            _interval(table.rate) / carried / share,
+            max(1, share_of_count(table.burst * carried, share)),
             isinstance(table, LimitConfig) and table.unit == "segment",
-            tuple(rate.interval_us / carried for rate in table.ramp),
+            tuple(rate.interval_us / carried / share for rate in table.ramp),
             tuple(
                 CalendarQuota(
-                    quota.count * carried,
+                    share_of_count(quota.count * carried, share),
                     quota.period,
                     period_ends(quota.period, now_us, self.zone),
                 )
@@ -158,6 +160,8 @@ class Limits:
 
     `batches` is how many messages a request of each provider may carry. A limit in requests is kept
     in messages, that many to a request; lanes that meet one send whole requests only (`whole`).
+
+    A limit over providers of several cells is kept in each of them, with a share of its rate.
     """
 
     def __init__(self, config: Config, batches: Mapping[str, int]) -> None:
@@ -166,6 +170,8 @@ class Limits:
         self._tenants = {name for name, item in config.tenants.items() if item.rate.texts}
         self._carriers = {name for name, item in config.carriers.items() if item.rate.texts}
         self._asked = dict(_asked(config, batches))
+        self._cells = {name: item.cell for name, item in config.providers.items()}
+        self._shares = dict(_shares(config))
         self._marks = lru_cache(PLACES_KNOWN)(self._marks_of)
 
     def lane(self, provider: str, channel: str, carrier: str, sender: str, tenant: str) -> str:
@@ -200,7 +206,7 @@ class Limits:
     def recipient(self, lane: str) -> tuple[Limit, ...]:
         """The limits that each recipient of a lane has for itself. No other function names them."""
         return tuple(
-            self._asked[table.name].limit(table.name, 0)
+            self._asked[table.name].limit(table.name, 0, 1.0)
             for table in self._met(_Place.parse(lane))
             if table.each == "recipient"
         )
@@ -223,27 +229,37 @@ class Limits:
         """The longest intervals (us) a lane may have to keep: between two messages, by its limits
         in messages or requests, and between two segments. 0 without a limit."""
         found = [0.0, 0.0]
+        cell = self._cells.get(lane.partition("/")[0], MAIN_CELL)
         for name in self.of(lane):
             asked = self._asked.get(name.partition("/")[0])
             if asked is not None:
                 at = isinstance(asked.table, LimitConfig) and asked.table.unit == "segment"
-                found[at] = max(found[at], asked.slowest() / asked.carried)
+                share = self.shares(name).get(cell, 1.0)
+                found[at] = max(found[at], asked.slowest() / asked.carried / share)
         return found[0], found[1]
 
-    def definitions(self, now_us: int) -> list[Limit]:
-        """Every limit known without its `each` value."""
+    def definitions(self, now_us: int, cell: str | None = None) -> list[Limit]:
+        """Every limit known without its `each` value; those of one cell with its shares."""
         each = {table.name for table in self._tables if table.each is not None}
-        return [
-            asked.limit(name, now_us) for name, asked in self._asked.items() if name not in each
-        ]
+        found = (self.define(name, now_us, cell) for name in self._asked if name not in each)
+        return [limit for limit in found if limit is not None]
 
-    def define(self, name: str, now_us: int) -> Limit | None:
-        """The definition of one limit by name, `each` values included; None for an unknown one."""
-        table, slash, _ = name.partition("/")
-        asked = self._asked.get(table)
-        if asked is None or bool(slash) != (getattr(asked.table, "each", None) is not None):
+    def define(self, name: str, now_us: int, cell: str | None = None) -> Limit | None:
+        """The definition of one limit by name, `each` values included: the whole, or what a cell
+        has of it. None for an unknown one, and where the cell has nothing to do with it."""
+        asked = self._asked.get(name.partition("/")[0])
+        if asked is None or ("/" in name) != (getattr(asked.table, "each", None) is not None):
             return None
-        return asked.limit(name, now_us)
+        share = 1.0 if cell is None else self.shares(name).get(cell)
+        return None if share is None else asked.limit(name, now_us, share)
+
+    def shares(self, name: str) -> Mapping[str, float]:
+        """What each cell has of a limit, which is there by this name in all of them."""
+        table, _, value = name.partition("/")
+        each = getattr(self._asked[table].table, "each", None) if table in self._asked else None
+        if each == "provider":
+            return {self._cells.get(value, MAIN_CELL): 1.0}
+        return self._shares.get(table, {})
 
     def _marks_of(
         self, provider: str, channel: str, carrier: str, tenant: str
@@ -273,6 +289,17 @@ def _asked(config: Config, batches: Mapping[str, int]) -> Iterator[tuple[str, _A
     for item in config.limits:
         carried = batches.get(item.provider or "", 1) if item.unit == "request" else 1
         yield item.name, _Asked(item, ZoneInfo(item.timezone), carried)
+
+
+def _shares(config: Config) -> Iterator[tuple[str, Mapping[str, float]]]:
+    for name, provider in config.providers.items():
+        yield f"provider:{name}", {provider.cell: 1.0}
+    for name, carrier in config.carriers.items():
+        yield f"carrier:{name}", shares_of(config, carrier)
+    for name, tenant in config.tenants.items():
+        yield f"tenant:{name}", shares_of(config, tenant)
+    for limit in config.limits:
+        yield limit.name, shares_of(config, limit)
 
 
 def encode(value: str) -> str:

@@ -9,8 +9,12 @@ which leaves 153 septets or 67 units of UCS-2). National language tables are not
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple
+
+from dispatcher.messages import Row
+from dispatcher.template import Template
 
 _BASIC = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -47,6 +51,31 @@ def measure(text: str) -> Measured:
     if _is_basic(text):
         return Measured("GSM-7", len(text), _of_basic(len(text)))
     return _measure_other(text)
+
+
+def segments_of(text: str, columns: Sequence[str], rows: Sequence[Row]) -> int | dict[int, int]:
+    """Segments of the texts that `text` makes of these rows: one number where all have the same,
+    else by index. Texts that must fit into one segment are not rendered. Raises InvalidMessage."""
+    template = Template.compile(text)
+    if not template.names:
+        return segments(template.fixed)
+    if _fit_one(template, rows):
+        return 1
+    render = template.bind(columns)
+    found = {row.index: segments(render(row.values)) for row in rows}
+    counts = set(found.values())
+    return counts.pop() if len(counts) == 1 else found
+
+
+def _fit_one(template: Template, rows: Sequence[Row]) -> bool:
+    """Whether no row can be more than one segment."""
+    try:
+        values = ["".join(row.values) for row in rows]  # type: ignore[arg-type]
+    except TypeError:  # one has no value
+        return False
+    fixed = template.fixed
+    longest = len(fixed) + template.repeats * max(map(len, values))
+    return longest <= 160 and _is_basic(fixed + "".join(values))
 
 
 def _is_basic(text: str) -> bool:

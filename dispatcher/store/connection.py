@@ -25,12 +25,12 @@ from dispatcher.errors import ConfigError, StoreUnavailable
 from dispatcher.store.cells_client import CellsClient
 from dispatcher.store.masters import (
     FAILURES,
-    LOGIN_REFUSED,
     Cluster,
     Directory,
     Sentinels,
     master_pool,
 )
+from dispatcher.store.trouble import unavailable
 
 ANSWER_SECONDS = 5.0
 """A command without an answer for this long counts as lost."""
@@ -82,6 +82,8 @@ def _rules(blocking: bool) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
         "max_connections": 64,
+        # On by default, they keep the pool from seeing that a connection was closed meanwhile.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
 
 
@@ -107,7 +109,6 @@ def _pool(address: Address, options: Options, tag: str, blocking: bool) -> Senti
             **_rules(blocking), **login, **tls,
             "db": address.db,
             "socket_keepalive": True,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         },
     )  # fmt: skip
 
@@ -139,7 +140,9 @@ async def reach(client: aioredis.Redis, patience: float | None) -> None:
         try:
             await answering(client.ping)
             return
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            if error.state == "refused":
+                raise ConfigError(f"[store]: {error}") from None
             if patience is not None and time.monotonic() - started + pause > patience:
                 raise
         await asyncio.sleep(pause)
@@ -147,15 +150,11 @@ async def reach(client: aioredis.Redis, patience: float | None) -> None:
 
 
 async def answering(command: Callable[[], Awaitable[Any]]) -> Any:
-    """Run one command; foreign errors come out as StoreUnavailable or ConfigError."""
+    """Run one command; foreign errors come out as StoreUnavailable."""
     try:
         return await redirected(command)
-    except LOGIN_REFUSED as error:
-        raise ConfigError(f"[store]: the server refuses the login: {error}") from None
-    except exceptions.AskError:
-        raise StoreUnavailable("store cannot be reached: the cell moves to another node") from None
     except FAILURES as error:
-        raise StoreUnavailable(f"store cannot be reached: {error}") from None
+        raise unavailable(error) from None
 
 
 async def redirected(command: Callable[[], Awaitable[T]]) -> T:

@@ -50,8 +50,11 @@ class EmbeddedStore:
         self._address = ""
 
     @classmethod
-    def join(cls, data_dir: Path, timeout: float = 20.0) -> EmbeddedStore:
-        """Use the store in `data_dir`, starting it if nobody does yet.
+    def join(
+        cls, data_dir: Path, timeout: float = 20.0, appendfsync: str = "everysec"
+    ) -> EmbeddedStore:
+        """Use the store in `data_dir`, starting it if nobody does yet. `appendfsync` ("everysec",
+        "always") holds from now on for all its users.
 
         Blocks until the server answers, at most about `timeout` seconds: call it before the event
         loop starts or in a thread. A big append-only file takes some seconds per GB to load.
@@ -67,6 +70,7 @@ class EmbeddedStore:
                 if not wait_lock(users, fcntl.LOCK_SH, time.monotonic() + timeout):
                     raise StoreUnavailable(store._failure(f"still stops after {timeout:g} s"))
                 store.ensure(timeout)
+                store._write_through(appendfsync)
             except BaseException:
                 store.close(wait=0)
                 raise
@@ -76,6 +80,11 @@ class EmbeddedStore:
     def url(self) -> str:
         """Where the server listens: `unix:///…/store.sock`, percent-encoded."""
         return f"unix://{quote(self._address)}"
+
+    @property
+    def address(self) -> str:
+        """Path of the server's socket."""
+        return self._address
 
     def ensure(self, timeout: float = 20.0) -> None:
         """Wait at most `timeout` seconds until the server answers.
@@ -146,6 +155,14 @@ class EmbeddedStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _write_through(self, appendfsync: str) -> None:
+        """Have the server that runs and every later one write through to the disk so often."""
+        if keeper.read_appendfsync(self._files) != appendfsync:
+            self._files.appendfsync.write_text(appendfsync)
+        answer = ask(self._address, f"CONFIG SET appendfsync {appendfsync}")
+        if not answer.startswith("+OK"):
+            raise StoreUnavailable(self._failure(f"did not take appendfsync {appendfsync}"))
 
     def _greet(self) -> str:
         """The server's answer to PING, empty when there is none (yet)."""

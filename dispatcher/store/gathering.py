@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import redis.asyncio as aioredis
+from redis.asyncio.client import Pipeline
 
 from dispatcher.store.cells_client import CellsClient
 
@@ -37,6 +38,9 @@ class _Command(NamedTuple):
 class GatheringClient(aioredis.Redis):
     """Shares the connections of another client, which closes them."""
 
+    trips = TRIPS
+    commands = COMMANDS
+
     def __init__(self, client: aioredis.Redis) -> None:
         super().__init__(connection_pool=client.connection_pool)
         self._waiting: deque[_Command] = deque()
@@ -52,7 +56,7 @@ class GatheringClient(aioredis.Redis):
         return await command.reply
 
     def _depart(self) -> None:
-        while self._waiting and len(self._trips) < TRIPS:
+        while self._waiting and len(self._trips) < self.trips:
             trip = asyncio.create_task(self._travel(self._load()))
             self._trips.add(trip)
             trip.add_done_callback(self._arrived)
@@ -60,7 +64,7 @@ class GatheringClient(aioredis.Redis):
     def _load(self) -> list[_Command]:
         commands: list[_Command] = []
         size = 0
-        while self._waiting and len(commands) < COMMANDS and size < BYTES:
+        while self._waiting and len(commands) < self.commands and size < BYTES:
             commands.append(self._waiting.popleft())
             size += commands[-1].size
         return commands
@@ -74,7 +78,7 @@ class GatheringClient(aioredis.Redis):
         for command in commands:
             pipeline.execute_command(*command.arguments, **command.options)
         try:
-            replies = await pipeline.execute(raise_on_error=False)
+            replies = await self._replies(pipeline)
         except Exception as error:
             replies = [error] * len(commands)
         for command, reply in zip(commands, replies, strict=True):
@@ -84,6 +88,10 @@ class GatheringClient(aioredis.Redis):
                 command.reply.set_exception(reply)
             else:
                 command.reply.set_result(reply)
+
+    async def _replies(self, pipeline: Pipeline) -> list[Any]:
+        """Carry out commands; a reply or an error for each."""
+        return await pipeline.execute(raise_on_error=False)
 
 
 def gather(client: aioredis.Redis) -> aioredis.Redis:

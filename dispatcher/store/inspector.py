@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
 import redis.asyncio as aioredis
 
 from dispatcher.messages import CLASSES, Record, Status, decode_record, decode_sheet
@@ -14,6 +16,7 @@ from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
 from dispatcher.store.limit_views import LimitView, limit_view
 from dispatcher.store.scripts import Script
+from dispatcher.store.suspensions import Suspensions, read_suspensions
 
 COUNTED = (
     Status.SENT, Status.DELIVERED, Status.READ, Status.UNDELIVERED, Status.UNKNOWN, Status.DEAD,
@@ -44,7 +47,8 @@ class BatchView(NamedTuple):
 class LaneView(NamedTuple):
     """One lane: messages waiting per class, and what has gone through it since the store began.
     `suspended_us` is until when an operator lets nothing pass and `reason` why, `paused_us` until
-    when the provider has asked for a pause; 0 or in the past: it lets pass."""
+    when the provider has asked for a pause; 0 or in the past: it lets pass. `oldest_us` is when the
+    oldest entry of each class was put into its queue, as far as that was asked for."""
 
     lane: str
     limits: tuple[str, ...]
@@ -55,11 +59,27 @@ class LaneView(NamedTuple):
     suspended_us: int = 0
     reason: str = ""
     paused_us: int = 0
+    deferred: int = 0
+    oldest_us: Mapping[str, int] = MappingProxyType({})
 
     @property
     def waiting(self) -> int:
         """Messages of all classes that wait."""
         return sum(self.depth.values())
+
+
+class ActionView(NamedTuple):
+    """What an operator did: `on` is what it concerned, `detail` how, `affected` how many
+    lanes or messages."""
+
+    id: str
+    at_us: int
+    who: str
+    what: str
+    on: str
+    detail: str
+    reason: str
+    affected: int
 
 
 class BreakerView(NamedTuple):
@@ -76,6 +96,15 @@ class Inspector:
         self._client = client
         self._keys = keys
         self._clock = Script(client, keys, "clock")
+
+    @property
+    def cells(self) -> Mapping[str, Inspector]:
+        """What reads each cell by itself, by the cells' names."""
+        return {self._keys.cell: self}
+
+    def at(self, lane: str) -> Inspector:
+        """What reads the cell of a lane, or of a provider."""
+        return self
 
     async def records(self, batch: str, indexes: Sequence[int]) -> dict[int, Known]:
         """What is recorded of these messages; those never settled are left out."""
@@ -112,11 +141,14 @@ class Inspector:
 
     async def batch(self, batch: str) -> BatchView | None:
         """The counts of one batch, None for an unknown one."""
+        fields = await self.batch_fields(batch)
+        return batch_view(batch, fields) if "total" in fields else None
+
+    async def batch_fields(self, batch: str) -> dict[str, bytes]:
+        """All that is kept of one batch."""
         name = self._keys.name("batch", batch)
         fields = await answering(partial(self._client.hgetall, name))
-        if b"total" not in fields:
-            return None
-        return _batch(batch, {key.decode(): value for key, value in fields.items()})
+        return {key.decode(): value for key, value in fields.items()}
 
     async def batches(self) -> list[str]:
         """Ids of all batches still remembered, the newest first."""
@@ -152,9 +184,40 @@ class Inspector:
 
     async def lanes(self, names: Iterable[str]) -> list[LaneView]:
         """The state of these lanes."""
-        wanted = list(names)
+        wanted, suspensions = list(names), await self.suspensions()
         found = await self._hashes(self._keys.name("lane", lane) for lane in wanted)
-        return [_lane(lane, fields) for lane, fields in zip(wanted, found, strict=True)]
+        return [
+            _lane(lane, fields, suspensions) for lane, fields in zip(wanted, found, strict=True)
+        ]
+
+    async def suspensions(self) -> Suspensions:
+        """What operators have suspended, of lanes known or not."""
+        now_us = await self.now_us()
+        names = (self._keys.name("suspended"), self._keys.name("resumed"))
+        holding, resumed = await self._hashes(names)
+        return read_suspensions(holding, resumed, now_us)
+
+    async def providers(self) -> dict[str, int]:
+        """Every provider that had messages -> when a worker claimed of it (us, to some seconds;
+        0 = never)."""
+        (found,) = await self._hashes([self._keys.name("providers")])
+        return {provider: int(at_us) for provider, at_us in found.items()}
+
+    async def actions(self, most: int = 100) -> list[ActionView]:
+        """The latest actions of operators, the newest first."""
+        name = self._keys.name("audit")
+        listed = await answering(
+            partial(self._client.zrange, name, 0, most - 1, desc=True, withscores=True)
+        )
+        if not listed:
+            return []
+        ids = [action for action, _ in listed]
+        kept = await answering(partial(self._client.hmget, self._keys.name("actions"), ids))
+        return [
+            ActionView(action.decode(), int(at_us), *msgspec.msgpack.decode(value))
+            for (action, at_us), value in zip(listed, kept, strict=True)
+            if value is not None
+        ]
 
     async def limit_names(self) -> list[str]:
         """Names of all limits that processes or submitters have written."""
@@ -201,6 +264,11 @@ class Inspector:
         """Workers registered now."""
         return int(await answering(lambda: self._client.zcard(self._keys.name("workers"))))
 
+    async def worker_names(self) -> list[str]:
+        """Their names."""
+        names = partial(self._client.zrange, self._keys.name("workers"), 0, -1)
+        return [name.decode() for name in await answering(names)]
+
     async def unfinished(self) -> int:
         """Messages queued, held or scheduled."""
         return int(await answering(lambda: self._client.get(self._keys.name("queued"))) or 0)
@@ -212,7 +280,8 @@ def _covers(field: bytes, indexes: Sequence[int]) -> bool:
     return bool(dash) and any(int(first) <= index <= int(last) for index in indexes)
 
 
-def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:
+def batch_view(batch: str, fields: Mapping[str, bytes]) -> BatchView:
+    """A batch of its fields in the store (see the table in `store.keys`)."""
     number = {key: int(value) for key, value in fields.items() if value.lstrip(b"-").isdigit()}
     total, scheduled = number["total"], max(0, number.get("scheduled", 0))
     counts = {status.word: number.get(status.word, 0) for status in COUNTED}
@@ -239,7 +308,9 @@ def _batch(batch: str, fields: dict[str, bytes]) -> BatchView:
     )
 
 
-def _lane(lane: str, fields: dict[str, str]) -> LaneView:
+def _lane(lane: str, fields: dict[str, str], suspensions: Suspensions) -> LaneView:
+    suspension = suspensions.of(lane)
+
     def number(name: str) -> int:
         return max(0, int(fields.get(name, "0")))
 
@@ -250,7 +321,8 @@ def _lane(lane: str, fields: dict[str, str]) -> LaneView:
         number("sent"),
         number("retried"),
         number("dead"),
-        number("until"),
-        fields.get("reason", ""),
+        suspension.until_us if suspension is not None else 0,
+        suspension.reason if suspension is not None else "",
         number("paused"),
+        number("deferred"),
     )

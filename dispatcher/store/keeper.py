@@ -14,7 +14,8 @@ on kill -9:
 `start.lock`   held for an instant by whoever looks for a keeper or starts one
 
 Beside them: `address` (path of the server's socket), `server.pid`, `store.log` (both write to it),
-`appendonlydir/` (the data) and, where its path is short enough, the socket `store.sock`.
+`appendfsync` (the setting of that name, for a server that is started again), `appendonlydir/` (the
+data) and, where its path is short enough, the socket `store.sock`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Files:
         self.address = data_dir / "address"
         self.log = data_dir / "store.log"
         self.socket = data_dir / "store.sock"
+        self.appendfsync = data_dir / "appendfsync"
 
 
 def open_lock(path: Path) -> int:
@@ -110,6 +112,14 @@ def read_pid(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def read_appendfsync(files: Files) -> str:
+    """When the server writes through to the disk, as its users want it."""
+    try:
+        return "always" if files.appendfsync.read_text() == "always" else "everysec"
+    except OSError:
+        return "everysec"
 
 
 class Keeper:
@@ -182,7 +192,7 @@ class Keeper:
             "dir": str(self._files.data_dir),
             "pidfile": str(self._files.server_pid),
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": read_appendfsync(self._files),
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",

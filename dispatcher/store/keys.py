@@ -3,15 +3,25 @@
 All keys read `<prefix>:<kind>:{<cell>}:<rest>`; the braces make a cell one Redis hash slot, so one
 script may touch all of it. `<queue>` is `<lane>:<class>:<tenant>`.
 
+A provider lives in one cell (`main` unless its table names another), with everything of its lanes:
+lanes, lane, fair, queue, breaker, scheduled, held, workers, dead, bell, and the statuses of what
+its lanes did last. A batch has a hash in every cell that has messages of it; the parts it names in
+the main cell are complete. A limit over several cells is there in each, with its share. Only in the
+main cell are submit and pair.
+
 kind       type    rest                    holds
 lanes      zset    <provider>              lane -> time (us) at which it may next be visited
 lane       hash    <lane>                  limits (space separated), depth:<class> (messages
                                            waiting), back:<class> (those of them in the queue of
                                            `~`), vt:<class> (virtual time), floor:<class>,
-                                           w:<tenant>, until (suspended, us), sent, retried,
-                                           deferred, dead, paused (us, until when), reason,
-                                           idle (us, since when it is empty, and what had gone
-                                           through it by then)
+                                           w:<tenant>, sent, retried, deferred, dead, paused
+                                           (us, until when), idle (us, since when it is empty, and
+                                           what had gone through it by then)
+suspended  hash    -                       pattern of lanes -> change number, us until when, reason
+resumed    hash    -                       pattern -> change number: suspensions before it do not
+                                           hold for its lanes
+providers  hash    -                       provider that had messages -> when a worker claimed of
+                                           it (us, to some seconds; 0 = never)
 fair       zset    <lane>:<class>          tenant -> virtual time
 queue      stream  <queue>                 entries: n, c, batch, expires, body; a (the first a rows
                                            may have been sent), r (reclaims). Tenant `~`: put back
@@ -41,7 +51,8 @@ batch      hash    <batch>                 total, left, scheduled, a count per s
                                            suppressed:<code>, retried, deferred, created (us),
                                            tenant, channel, options, cancel (no more of it is sent),
                                            lanes (up to 8, `*`: and others), due (us, the latest),
-                                           p:<first index> (part guard)
+                                           p:<first index> (part guard), reopened (1: forgotten,
+                                           and known again by its dead letters)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
 queued_by  hash    -                       tenant -> its messages without an outcome
@@ -49,29 +60,45 @@ pair       string  <limit>:<recipient>     tat, tail and chain of one recipient 
 status     hash    <batch>:<index // 1024> index -> value of messages.encode_record;
                                            <first>-<last> -> value of messages.encode_sheet, for
                                            messages without a field of their own; absent = queued
+leaving    hash    -                       name of a move to another cell -> packed {due, lane,
+                                           class, n, c, batch, expires, body, a, r}; still
+                                           counted here
+arrived    string  <name of a move>        it came into this cell; for 24 h
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
+audit      zset    -                       action of an operator -> time (us)
+actions    hash    -                       action -> msgpack {who, what, on, detail, reason, count}
+totals     hash    -                       sent, retried, deferred, dead: of all lanes
+errors     hash    <lane>                  error:<code> -> messages of the lane not accepted so
+lease      string  <role>                  which process has a role that one at a time has: gauges
 control    string  -                       change number: what workers must look at again; also
                                            the channel on which changes are announced
 janitor    hash    -                       worker and until (us): who has the task; step, position,
                                            items, letters, <both>:times: how far it came; queued,
                                            server, unfinished: what its round began with and saw
+confirm    string  -                       written before the server is asked whether all is safe
 bell       list    <provider>              at most one token: wakes one waiting pump
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+from dispatcher.settings import MAIN_CELL
 
 STATUS_BLOCK = 1024
 """Messages per status hash."""
 
 
 class Keys(NamedTuple):
-    """Builds the key names of one cell."""
+    """Builds the key names of one cell. `places` are the cells of the providers that are not in the
+    main one, the same in all of them."""
 
     prefix: str
-    cell: str = "main"
+    cell: str = MAIN_CELL
+    places: Mapping[str, str] = MappingProxyType({})
 
     @property
     def tag(self) -> str:
@@ -86,3 +113,12 @@ class Keys(NamedTuple):
     def status(self, batch: str, block: int) -> str:
         """The status hash of messages `block * 1024` up to the next block."""
         return self.name("status", f"{batch}:{block}")
+
+    def place(self, lane: str) -> str:
+        """The cell of a lane, or of a provider."""
+        return self.places.get(lane.partition("/")[0], MAIN_CELL)
+
+    def all(self) -> dict[str, Keys]:
+        """The keys of every cell by its name, the main one first."""
+        names = dict.fromkeys((MAIN_CELL, *self.places.values()))
+        return {name: self._replace(cell=name) for name in names}

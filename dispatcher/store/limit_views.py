@@ -6,7 +6,7 @@ rate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast, get_args
 
 from dispatcher.limits import Limit, Period
@@ -119,6 +119,49 @@ def unused_view(limit: Limit, now_us: int) -> LimitView:
         limit.name, now_us, interval, None, 0, 1.0, interval, limit.burst, limit.segments, 0, 0,
         quotas,
     )  # fmt: skip
+
+
+def join_views(views: Sequence[LimitView]) -> LimitView:
+    """What the cells together have of a limit that is split over them: rates, bursts and quotas
+    are added, what is booked is counted in units, and it is paused as long as any of them."""
+    first = views[0]
+    if len(views) == 1:
+        return first
+    interval_us = _together(view.interval_us for view in views)
+    booked = sum(
+        max(view.tat_us - view.now_us, -view.burst * view.interval_us) / view.interval_us
+        for view in views
+        if view.interval_us
+    )
+    above = any(view.set_us is not None for view in views)
+    chosen_us = _together(view.interval_us * view.factor for view in views)
+    return first._replace(
+        configured_us=_together(view.configured_us for view in views),
+        set_us=chosen_us if above else None,
+        set_until_us=max(view.set_until_us for view in views),
+        factor=chosen_us / interval_us if interval_us else min(view.factor for view in views),
+        interval_us=interval_us,
+        burst=sum(view.burst for view in views),
+        tat_us=first.now_us + int(booked * interval_us),
+        pause_us=max(view.pause_us - view.now_us for view in views) + first.now_us,
+        quotas=_joined_quotas(views),
+    )
+
+
+def _together(intervals: Iterable[float]) -> float:
+    """The interval of several rates taken together; 0 where one of them is no rate."""
+    found = list(intervals)
+    return 1 / sum(1 / interval for interval in found) if all(found) else 0.0
+
+
+def _joined_quotas(views: Sequence[LimitView]) -> tuple[QuotaView, ...]:
+    found: dict[Period, QuotaView] = {}
+    for quota in (quota for view in views for quota in view.quotas):
+        known = found.get(quota.period, quota._replace(most=0, used=0))
+        most, used = known.most + quota.most, known.used + quota.used
+        ends_us = max(known.ends_us, quota.ends_us)
+        found[quota.period] = QuotaView(quota.period, most, used, ends_us)
+    return tuple(found.values())
 
 
 def _ramped(fields: Mapping[str, str], now_us: int) -> float:

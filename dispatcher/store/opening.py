@@ -1,29 +1,44 @@
-"""Opens the store of a configuration: embedded or remote, one cell."""
+"""Opens the store of a configuration: embedded or remote, with all its cells."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import redis.asyncio as aioredis
 
+from dispatcher.errors import ConfigError, StoreUnavailable
 from dispatcher.settings import StoreConfig
+from dispatcher.store.cells import Cell, open_cells, open_queue
+from dispatcher.store.confirming import confirm, question_for
 from dispatcher.store.connection import connect, reach
 from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.inspector import Inspector
+from dispatcher.store.joining import JoinedInspector
 from dispatcher.store.keys import Keys
 from dispatcher.store.queue import Queue
 from dispatcher.toml import Secret
 
+log = logging.getLogger(__name__)
+
 PATIENCE = 5.0
 """Seconds a command waits for an absent store."""
+JOIN_PAUSE = 2.0
+"""Seconds until an embedded store that did not start is tried again."""
+ATTEND_SECONDS = 2.0
+"""How often a process looks whether the embedded store still has its keeper."""
 
 
 class Store(NamedTuple):
-    """An open store. `client` is for short commands, `blocking` for reads that wait."""
+    """An open store. `client` is for short commands, `blocking` for reads that wait, `confirming`
+    for writes that must be safer than `client` makes them. `keys` are those of the main cell;
+    `queue` accepts for all cells and `inspector` reads all of them; what concerns one lane is done
+    in `cells`."""
 
     url: str
     keys: Keys
@@ -31,6 +46,12 @@ class Store(NamedTuple):
     blocking: aioredis.Redis
     queue: Queue
     inspector: Inspector
+    cells: Mapping[str, Cell]
+    confirming: aioredis.Redis | None = None
+
+    def at(self, lane: str) -> Cell:
+        """The cell of a lane, or of a provider."""
+        return self.cells[self.keys.place(lane)]
 
 
 @asynccontextmanager
@@ -43,7 +64,7 @@ async def open_store(
     """
     embedded = None
     if config.url == "embedded":
-        embedded = await _join(Path(config.data_dir))
+        embedded = await _join(config, patience)
     url = embedded.url if embedded is not None else config.url
     options = {
         "username": _reveal(config.username),
@@ -54,22 +75,59 @@ async def open_store(
         "sentinel_username": _reveal(config.sentinel_username),
         "sentinel_password": _reveal(config.sentinel_password),
     }
-    keys = Keys(config.prefix)
+    keys = Keys(config.prefix, places=config.places)
     client = connect(url, options, keys.tag)
     blocking = connect(url, options, keys.tag, blocking=True)
+    attending = None
     try:
         await reach(client, patience)
-        yield Store(url, keys, client, blocking, Queue(client, keys), Inspector(client, keys))
+        if embedded is not None:
+            attending = asyncio.create_task(_attend(embedded, (client, blocking)))
+        question = await question_for(client, config.confirm)
+        confirming = confirm(client, keys, question) if question else None
+        cells = open_cells(client, blocking, keys, confirming)
+        main = cells[keys.cell]
+        queue, inspector = main.queue, main.inspector
+        if keys.places:
+            queue = open_queue(client, keys, confirming)
+            inspector = JoinedInspector(client, keys)
+        yield Store(url, keys, client, blocking, queue, inspector, cells, confirming)
     finally:
+        if attending is not None:
+            attending.cancel()
+            await asyncio.wait([attending])
         await client.aclose()
         await blocking.aclose()
         if embedded is not None:
             embedded.close()
 
 
-async def _join(data_dir: Path) -> EmbeddedStore:
+async def _join(config: StoreConfig, patience: float | None) -> EmbeddedStore:
+    """Join, with patience None as often as it takes. Raises StoreUnavailable, ConfigError."""
+    while True:
+        try:
+            return await _join_once(Path(config.data_dir), config.appendfsync or "everysec")
+        except StoreUnavailable as error:
+            if patience is not None:
+                raise
+            log.warning("%s; waiting", error)
+        await asyncio.sleep(JOIN_PAUSE)
+
+
+async def _attend(embedded: EmbeddedStore, clients: Iterable[aioredis.Redis]) -> None:
+    """Start the server again when it is gone with its keeper, until cancelled."""
+    while True:
+        await asyncio.sleep(ATTEND_SECONDS)
+        with suppress(StoreUnavailable, ConfigError):  # who uses the store says so
+            await asyncio.to_thread(embedded.ensure, 1.0)
+            for client in clients:
+                client.connection_pool.connection_kwargs["path"] = embedded.address
+
+
+async def _join_once(data_dir: Path, appendfsync: str) -> EmbeddedStore:
     """Join in a thread. Cancelled, it waits for the thread and leaves the store again."""
-    joining = asyncio.ensure_future(asyncio.to_thread(EmbeddedStore.join, data_dir))
+    join = partial(EmbeddedStore.join, data_dir, appendfsync=appendfsync)
+    joining = asyncio.ensure_future(asyncio.to_thread(join))
     try:
         return await asyncio.shield(joining)
     except asyncio.CancelledError:

@@ -18,6 +18,7 @@ from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
 from dispatcher.store.claims import Claim, Wanted, read_grant
 from dispatcher.store.keys import Keys
+from dispatcher.store.memory import Memory
 from dispatcher.store.scripts import Script
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -65,7 +66,7 @@ class Heartbeat(NamedTuple):
 
 
 class Letter(msgspec.Struct, array_like=True, frozen=True):
-    """A dead letter: what is needed to inspect it and to send it again."""
+    """A dead letter: what is needed to inspect it and to send it again. `cost` as in NewEntry."""
 
     lane: str
     class_: str
@@ -76,6 +77,7 @@ class Letter(msgspec.Struct, array_like=True, frozen=True):
     history: tuple[Attempt, ...]
     expires_us: int
     body: bytes
+    cost: int = 1
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -92,7 +94,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class Move(msgspec.Struct, frozen=True):
     """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time.
     `ambiguous` as in ClaimedEntry, for an entry put back as it came; `reclaims` of those that no
-    provider has answered since."""
+    provider has answered since. `name` is the move's own, for one that may lead to another cell: no
+    other move of any message has it."""
 
     due_us: int
     lane: str
@@ -103,6 +106,7 @@ class Move(msgspec.Struct, frozen=True):
     body: bytes
     ambiguous: int | None = None
     reclaims: int = 0
+    name: str = ""
 
 
 class Sheet(NamedTuple):
@@ -116,7 +120,8 @@ class Sheet(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """All that is known of one entry by now; `done` when nothing of it is left."""
+    """All that is known of one entry by now; `done` when nothing of it is left. `segments` are of
+    its messages sent."""
 
     queue: str
     id: str
@@ -126,20 +131,26 @@ class Settlement(NamedTuple):
     moves: Sequence[Move]
     counters: dict[str, int]
     sheets: Sequence[Sheet] = ()
+    segments: int = 0
 
 
 class Queue:
-    """The scripts of one cell, typed."""
+    """The scripts of one cell, typed. `confirming` is for what must be safe when it counts as
+    accepted."""
 
-    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+    def __init__(
+        self, client: aioredis.Redis, keys: Keys, confirming: aioredis.Redis | None = None
+    ) -> None:
         self.keys = keys
-        self._enqueue = Script(client, keys, "enqueue")
+        self._enqueue = Script(confirming or client, keys, "enqueue")
         self._limits = Script(client, keys, "limits")
         self._claim = Script(client, keys, "claim")
         self._settle = Script(client, keys, "settle")
         self._heartbeat = Script(client, keys, "heartbeat")
         self._reclaim = Script(client, keys, "reclaim")
         self._sweep = Script(client, keys, "sweep")
+        self._writable = Script(client, keys, "writable")
+        self._memory = Memory(client)
 
     async def enqueue(
         self,
@@ -152,13 +163,17 @@ class Queue:
         options: str,
         max_queued: int,
         tenant_most: int = 0,
+        keep_seconds: float = 0,
         lanes: Iterable[NewLane],
         entries: Sequence[NewEntry],
     ) -> Accepted:
         """Accept one part of a batch, at most once. `max_queued` and `tenant_most` are the most
-        messages without an outcome, of all tenants and of this one, 0 for any. Raises StoreFull."""
+        messages without an outcome, of all tenants and of this one, 0 for any. A batch that has no
+        message here is forgotten after `keep_seconds` (0: never). Raises StoreFull."""
+        await self._memory.check()
         plan = {
             "own": tenant_most,
+            "keep": int(keep_seconds),
             "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
             "entries": [
                 (e.lane, e.class_, e.count, e.cost, float(e.expires_us), float(e.due_us))
@@ -171,17 +186,24 @@ class Queue:
             *(entry.body for entry in entries),
         )  # fmt: skip
         if reply[0] == b"full":
-            raise StoreFull(f"[store] max_queued = {max_queued} reached: {int(reply[1])} queued")
+            raise store_full(max_queued, int(reply[1]))
         if reply[0] == b"tenant_full":
-            bound = f"[tenants.{tenant}] max_queued = {tenant_most}"
-            raise TenantFull(f"{bound} reached: {int(reply[1])} queued")
+            raise tenant_full(tenant, tenant_most, int(reply[1]))
         if reply[0] == b"repeated":
             return Accepted(0, True, reply[1].decode())
         return Accepted(int(reply[1]))
 
-    async def write_limits(self, limits: Iterable[Limit], lanes: Iterable[NewLane] = ()) -> int:
-        """Write limits and the limits of lanes known already. Returns the control number."""
+    async def check_writable(self) -> None:
+        """Whether the store would take a write now. Raises StoreUnavailable, StoreFull."""
+        await self._writable(self.keys.name("control"))
+
+    async def write_limits(
+        self, limits: Iterable[Limit], lanes: Iterable[NewLane] = (), *, lost: bool = False
+    ) -> int:
+        """Write limits and the limits of lanes known already. Returns the control number. `lost`:
+        the store may have been emptied, and slots of limits new to it be in use still."""
         plan = {
+            "lost": 1 if lost else 0,
             "limits": [_limit(limit) for limit in limits],
             "lanes": [(lane.lane, " ".join(lane.limits)) for lane in lanes],
         }
@@ -233,7 +255,7 @@ class Queue:
         `throttled` is (limit, pause in us), `breakers` (provider, answers, failures, 1 if down).
         Raises WorkerLost."""
         plan = {
-            "entries": [_settlement(item) for item in settlements],
+            "entries": [self._settlement(item) for item in settlements],
             "throttled": list(throttled),
             "breakers": list(breakers),
         }
@@ -245,6 +267,10 @@ class Queue:
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")
         return [verdict == 1 for verdict in reply[1]]
+
+    def leaves(self, move: Move) -> bool:
+        """Whether a move leads to another cell."""
+        return bool(move.name) and self.keys.place(move.lane) != self.keys.cell
 
     async def heartbeat(self, worker: str, *, first: bool = False, lease: float = 0.0) -> Heartbeat:
         """Renew (or with `first` register) a worker; no other may take it for dead before `lease`
@@ -276,6 +302,26 @@ class Queue:
         retention_us = int(dead_seconds * 1_000_000)
         return int(await self._sweep(self.keys.name("dead"), retention_us, most))
 
+    def _settlement(self, item: Settlement) -> tuple[Any, ...]:
+        outcomes = [(o.index, o.hop, o.status.value, 1 if o.letter else 0) for o in item.outcomes]
+        moves = [
+            (
+                float(m.due_us),
+                m.lane,
+                m.class_,
+                m.count,
+                m.cost,
+                float(m.expires_us),
+                -1 if m.ambiguous is None else m.ambiguous,
+                m.reclaims,
+                m.name if self.leaves(m) else "",
+            )
+            for m in item.moves
+        ]
+        done = 1 if item.done else 0
+        sheets = [(sheet.first, sheet.last, sheet.messages) for sheet in item.sheets]
+        return (item.queue, item.id, done, outcomes, moves, item.counters, item.batch, sheets)
+
     async def _put_back(self, worker: str, *arguments: Any) -> int | None:
         moved = 0
         while True:
@@ -287,31 +333,21 @@ class Queue:
                 return moved
 
 
+def store_full(most: int, queued: int) -> StoreFull:
+    """The error for a part beyond `[store] max_queued`."""
+    return StoreFull(f"[store] max_queued = {most} reached: {queued} queued")
+
+
+def tenant_full(tenant: str, most: int, queued: int) -> TenantFull:
+    """The error for a part beyond the `max_queued` of a tenant."""
+    return TenantFull(f"[tenants.{tenant}] max_queued = {most} reached: {queued} queued")
+
+
 def _limit(limit: Limit) -> tuple[Any, ...]:
     ramp = " ".join(f"{interval:.6f}" for interval in limit.ramp)
     quotas = [(q.period, q.count, *map(float, q.ends)) for q in limit.quotas]
     segments = 1 if limit.segments else 0
     return (limit.name, float(limit.interval_us), limit.burst, segments, ramp, quotas)
-
-
-def _settlement(item: Settlement) -> tuple[Any, ...]:
-    outcomes = [(o.index, o.hop, o.status.value, 1 if o.letter else 0) for o in item.outcomes]
-    moves = [
-        (
-            float(m.due_us),
-            m.lane,
-            m.class_,
-            m.count,
-            m.cost,
-            float(m.expires_us),
-            -1 if m.ambiguous is None else m.ambiguous,
-            m.reclaims,
-        )
-        for m in item.moves
-    ]
-    done = 1 if item.done else 0
-    sheets = [(sheet.first, sheet.last, sheet.messages) for sheet in item.sheets]
-    return (item.queue, item.id, done, outcomes, moves, item.counters, item.batch, sheets)
 
 
 def _blobs(item: Settlement) -> Iterable[bytes]:

@@ -14,18 +14,24 @@ from typing import Any
 import redis.asyncio as aioredis
 from redis import exceptions
 
-from dispatcher.errors import StoreFull, StoreUnavailable
 from dispatcher.store.connection import redirected
 from dispatcher.store.keys import Keys
 from dispatcher.store.masters import FAILURES
+from dispatcher.store.trouble import unavailable
 
 Argument = bytes | str | int | float
 
 
-_MOVING = "non local key"
-"""How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
 _PARTS = {
-    "claim": ("lib", "pace", "shares"),
+    "claim": ("lib", "suspensions", "pace", "shares"),
+    "suspend": ("lib", "suspensions", "actions"),
+    "override": ("lib", "actions"),
+    "cancel": ("lib", "actions"),
+    "replay": ("lib", "actions"),
+    "drop": ("lib", "actions"),
+    "move": ("lib", "actions"),
+    "scheduled": ("lib", "suspensions"),
+    "survey_lanes": ("lib", "suspensions"),
     "mend": ("lib", "recount"),
     "tidy": ("lib", "recount"),
 }
@@ -63,13 +69,3 @@ class Script:
                 return await redirected(lambda: self._client.eval(self._source, 1, *words))
         except FAILURES as error:
             raise unavailable(error, self.name) from None
-
-
-def unavailable(error: BaseException, what: str) -> StoreUnavailable:
-    """The error of ours for an error of the client: one line that says what was being done."""
-    text = str(error).strip() or type(error).__name__
-    if isinstance(error, (exceptions.AskError, exceptions.TryAgainError)) or _MOVING in text:
-        return StoreUnavailable(f"store did not answer ({what}): the cell moves to another node")
-    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
-        return StoreFull(f"store is full ({what}): {text}")
-    return StoreUnavailable(f"store did not answer ({what}): {text}")

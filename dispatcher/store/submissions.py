@@ -13,6 +13,7 @@ import redis.asyncio as aioredis
 from dispatcher.errors import DispatcherError
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import Keys
+from dispatcher.store.operations import Action, packed
 from dispatcher.store.scripts import Script
 
 KEPT_SECONDS = 24 * 3600
@@ -42,13 +43,16 @@ class Owner(NamedTuple):
 
 
 class Submissions:
-    """The submit calls of one cell."""
+    """The submit calls; they and the owners of batches are kept in the main cell, `keys`."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
         self._submit = Script(client, keys, "submit")
-        self._cancel = Script(client, keys, "cancel")
+        self._cells = {
+            cell: (own, Script(client, own, "cancel"), Script(client, own, "mark"))
+            for cell, own in keys.all().items()
+        }
 
     async def recall(self, tenant: str, key: str, check: str) -> Fixed | None:
         """What the key stands for, None for a new one. Raises KeyTaken."""
@@ -80,14 +84,32 @@ class Submissions:
         tenant, options = await answering(partial(self._client.hmget, name, fields))
         return None if tenant is None else Owner(tenant.decode(), (options or b"").decode())
 
-    async def cancel(self, batch: str, providers: Iterable[str]) -> bool:
+    async def cancel(
+        self, batch: str, providers: Iterable[str], action: Action | None = None
+    ) -> bool:
         """Cancel what is not sent, wherever it waits; workers write the outcomes as they reach it.
-        False for an unknown batch."""
-        names, passed = tuple(providers), 0
+        `action` where an operator does it. False for an unknown batch."""
+        noted = packed(action)
+        served: dict[str, list[str]] = {cell: [] for cell in self._cells}
+        for provider in providers:
+            served[self._keys.place(provider)].append(provider)
+        unknown = [
+            cell for cell in served if not await self._cancel_in(cell, batch, served[cell], noted)
+        ]
+        if len(unknown) == len(served):
+            return False
+        for cell in unknown:  # messages on their way there must find the mark
+            keys, _, mark = self._cells[cell]
+            await mark(keys.name("batch", batch), KEPT_SECONDS)
+        return True
+
+    async def _cancel_in(
+        self, cell: str, batch: str, providers: Iterable[str], noted: bytes
+    ) -> bool:
+        keys, cancel, _ = self._cells[cell]
+        name, names, passed = keys.name("batch", batch), tuple(providers), 0
         while True:
-            reply = await self._cancel(
-                self._keys.name("batch", batch), batch, passed, LOOKED_AT, *names
-            )
+            reply = await cancel(name, batch, passed, LOOKED_AT, noted, *names)
             if reply[0] == b"unknown":
                 return False
             if reply[1] < LOOKED_AT:

@@ -8,7 +8,9 @@ import logging
 from aiohttp import web
 
 from dispatcher.bodies import BatchCounts, MessageStory, NewMessages, Receipt
+from dispatcher.engine.gauges import Gauges
 from dispatcher.engine.ingest import Ingest
+from dispatcher.engine.maintenance import watch_loop
 from dispatcher.engine.runtime import create_providers, write_limits
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import Config
@@ -16,16 +18,20 @@ from dispatcher.store.opening import Store, open_store
 from dispatcher.web import server
 from dispatcher.web.access import Access
 from dispatcher.web.calls import Answer, Call
+from dispatcher.web.dead import Dead
 from dispatcher.web.gate import Gate
 from dispatcher.web.health import Checks, check_routes
 from dispatcher.web.lookups import Lookups
 from dispatcher.web.openapi import Route, document
+from dispatcher.web.operators import Operators
 from dispatcher.web.submit import Submit
 
 log = logging.getLogger(__name__)
 
 STORE_PAUSE = 1.0
 """Seconds between two tries to write the limits."""
+LATE_SECONDS = 1.0
+"""A store that takes longer to answer at the start is worth a line."""
 
 
 class Api:
@@ -39,8 +45,12 @@ class Api:
         self._submit = Submit(self._ingest, config.tenants, self._gate)
         self._lookups = Lookups(self._gate, config.providers)
         self.routes = self._routes()
-        self._document = document(self.routes, bool(config.tenants))
-        self._dispatch = server.Dispatch(self.routes, Access(config.tenants))
+        access = Access(config.tenants, config.operators)
+        self._document = document(
+            self.routes,
+            lambda route: access.needs_token(tenant=route.tenant, operator=route.operator),
+        )
+        self._dispatch = server.Dispatch(self.routes, access, self._gate.outage)
         self._runner: web.ServerRunner | None = None
         self._ended = asyncio.Event()
         self._store_task: asyncio.Task[None] | None = None
@@ -55,17 +65,19 @@ class Api:
             ),
             Route(
                 "GET", "/v1/messages/{id}", self._lookups.message, "What became of a message",
-                MessageStory, problems=known,
+                MessageStory, problems=known, operator=True,
             ),
             Route(
                 "GET", "/v1/batches/{id}", self._lookups.batch, "The counts of a batch",
-                BatchCounts, problems=known,
+                BatchCounts, problems=known, operator=True,
             ),
             Route(
                 "DELETE", "/v1/batches/{id}", self._lookups.cancel,
                 "Cancel what is not sent; the counts follow as workers reach it",
-                BatchCounts, problems=known,
+                BatchCounts, problems=known, operator=True,
             ),
+            *Operators(self._gate, self._ingest).routes(),
+            *Dead(self._gate, self._config.retention.status).routes(),
             *check_routes(self._checks),
             Route(
                 "GET", "/openapi.json", self._describe, "This document", None,
@@ -110,17 +122,34 @@ class Api:
             task.result()
 
     async def _keep_store(self) -> None:
+        loop, line = asyncio.get_running_loop(), "the store does not answer yet; waiting"
+        late = loop.call_later(LATE_SECONDS, log.warning, line)
+        try:
+            await self._use_store(late)
+        finally:
+            late.cancel()
+
+    async def _use_store(self, late: asyncio.TimerHandle) -> None:
         async with open_store(self._config.store, patience=None) as store:
+            late.cancel()
             await self._write_limits(store)
             self._gate.open(store)
             log.info("the store answers")
-            await self._ended.wait()
-            self._gate.close()
+            roles = Gauges(store, self._config.providers).run(), watch_loop()
+            tasks = [asyncio.create_task(role) for role in roles]
+            try:
+                await self._ended.wait()
+            finally:
+                self._gate.close()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
     async def _write_limits(self, store: Store) -> None:
         while True:
             try:
-                return await write_limits(store, self._ingest.limits, self._config.providers)
+                await write_limits(store, self._ingest.limits, self._config.providers)
+                return self._gate.outage.answered("start")
             except StoreUnavailable as error:
-                log.warning("%s; waiting", error)
+                self._gate.outage.failed("start", error)
             await asyncio.sleep(STORE_PAUSE)

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
+from dispatcher.store.cells import open_queue
 from dispatcher.store.gathering import gather
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import Queue
@@ -15,6 +17,10 @@ from dispatcher.store.submissions import Submissions
 
 LOOKUPS_AT_ONCE = 48
 """Lookups under way at the same time: fewer than the store's client has connections."""
+
+
+CALLS, ROOM = "calls", "room"
+"""Of the outage: calls get no answer from the store, or it has no room for more messages."""
 
 
 class Opened(NamedTuple):
@@ -29,13 +35,15 @@ class Gate:
     """Lets calls through to the store once it is open."""
 
     def __init__(self) -> None:
+        self.outage = Outage()
         self._opened: Opened | None = None
         self._places = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
     def open(self, store: Store) -> None:
         """Calls may come."""
         client, keys = gather(store.client), store.keys
-        self._opened = Opened(store, Queue(client, keys), Submissions(client, keys))
+        queue = open_queue(client, keys, store.confirming)
+        self._opened = Opened(store, queue, Submissions(client, keys))
 
     def close(self) -> None:
         """The store is no more."""
@@ -50,7 +58,7 @@ class Gate:
     def opened(self) -> Opened:
         """The open store, for what needs no connection of its own. Raises StoreUnavailable."""
         if self._opened is None:
-            raise StoreUnavailable("the store has not answered yet")
+            raise StoreUnavailable("store has not answered yet")
         return self._opened
 
     @asynccontextmanager

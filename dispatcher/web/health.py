@@ -7,11 +7,10 @@ import asyncio
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from dispatcher.bodies import Health
-from dispatcher.errors import StoreUnavailable
+from dispatcher.errors import STORE_STATES, StoreFull, StoreUnavailable
 from dispatcher.metrics import REGISTRY
-from dispatcher.store.connection import answering
 from dispatcher.web.calls import Answer, Call
-from dispatcher.web.gate import Gate
+from dispatcher.web.gate import CALLS, Gate
 from dispatcher.web.openapi import Route
 from dispatcher.web.problems import AWAY_SECONDS, Problem
 
@@ -36,9 +35,15 @@ class Checks:
             raise _not_ready("draining", "this process is about to end")
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await answering(self._gate.opened.store.client.ping)
-        except (StoreUnavailable, TimeoutError):
-            raise _not_ready("store_unavailable", "the store does not answer") from None
+                await self._gate.opened.store.queue.check_writable()
+        except StoreFull:
+            return Answer(Health("ready", "full"))
+        except StoreUnavailable as error:
+            raise _not_ready("store_unavailable", STORE_STATES[error.state]) from None
+        except TimeoutError:
+            reason = f"{STORE_STATES['unreachable']}: no answer in {READY_SECONDS:g} s"
+            raise _not_ready("store_unavailable", reason) from None
+        self._gate.outage.answered(CALLS)
         return Answer(Health("ready"))
 
     async def metrics(self, _call: Call) -> Answer:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -23,7 +23,8 @@ _PARAMETER = re.compile(r"{(\w+)}")
 @dataclass(frozen=True, slots=True)
 class Route:
     """One operation: where it is, what handles it and what it may answer. `body` is what it takes,
-    `result` what it gives (None: text), `tenant` whether it needs a token."""
+    `result` what it gives (None: text). `tenant` and `operator` say who may call, neither:
+    everybody. `query` are the parameters behind its path."""
 
     method: str
     path: str
@@ -34,13 +35,22 @@ class Route:
     body: type | None = None
     problems: Sequence[int] = ()
     tenant: bool = True
+    operator: bool = False
+    query: Sequence[str] = ()
     headers: Sequence[str] = field(default=())
     plain: str = "text/plain"
 
     @property
     def refusals(self) -> list[int]:
         """Every problem it may answer."""
-        return sorted({*self.problems, *MADE_FOR_ALL, *((401,) if self.tenant else ())})
+        tokens = (401,) if self.tenant or self.operator else ()
+        known = (403,) if self.operator else ()
+        return sorted({*self.problems, *MADE_FOR_ALL, *tokens, *known})
+
+
+def for_operators(route: Route) -> Route:
+    """The same route, which only operators may call."""
+    return replace(route, tenant=False, operator=True)
 
 
 HEADERS = {
@@ -52,8 +62,20 @@ HEADERS = {
 }
 
 
-def document(routes: Sequence[Route], secured: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 description; `secured` says whether tenants need a token here."""
+QUERY = {
+    "provider": "Those of a provider",
+    "code": "Those of a code; `unknown`: of which nobody knows whether they were sent",
+    "channel": "Those of a channel",
+    "tenant": "Those of a tenant",
+    "status": "`dead` or `unknown`",
+    "since": 'Those since a time (RFC 3339), or for how long, such as "2h"',
+    "lane": "Those of a lane, or of a pattern with *",
+    "limit": "How many at most, up to 10000",
+}
+
+
+def document(routes: Sequence[Route], secured: Callable[[Route], bool]) -> dict[str, Any]:
+    """The OpenAPI 3.1 description; `secured` says whether a route needs a token here."""
     types = {ProblemBody, *(t for r in routes for t in (r.body, r.result) if t is not None)}
     ordered = sorted(types, key=lambda item: item.__name__)
     schemas, components = msgspec.json.schema_components(
@@ -62,10 +84,10 @@ def document(routes: Sequence[Route], secured: bool) -> dict[str, Any]:
     refs = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        operation = _operation(route, refs, secured)
+        operation = _operation(route, refs, secured(route))
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     parts: dict[str, Any] = {"schemas": components}
-    if secured:
+    if any(map(secured, routes)):
         parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": "3.1.0",
@@ -79,6 +101,7 @@ def _operation(route: Route, refs: dict[type, Any], secured: bool) -> dict[str, 
     found: dict[str, Any] = {"operationId": _name(route), "summary": route.summary}
     parameters = [_in_path(name) for name in _PARAMETER.findall(route.path)]
     parameters += [_header(name) for name in route.headers]
+    parameters += [_in_query(name) for name in route.query]
     if parameters:
         found["parameters"] = parameters
     if route.body is not None:
@@ -86,7 +109,7 @@ def _operation(route: Route, refs: dict[type, Any], secured: bool) -> dict[str, 
     answers = {str(route.status): _result(route, refs)}
     answers |= {str(status): _problem(status, refs[ProblemBody]) for status in route.refusals}
     found["responses"] = answers
-    if route.tenant and secured:
+    if secured:
         found["security"] = [{"token": []}]
     return found
 
@@ -103,6 +126,10 @@ def _in_path(name: str) -> dict[str, Any]:
 def _header(name: str) -> dict[str, Any]:
     description, schema = HEADERS[name]
     return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+def _in_query(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": QUERY[name], "schema": {"type": "string"}}
 
 
 def _result(route: Route, refs: dict[type, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dispatcher.engine.outage import Outage
 from dispatcher.errors import DispatcherError
 from dispatcher.store.opening import Store
 from dispatcher.web import server
@@ -41,7 +42,7 @@ async def serve_probes(port: int) -> AsyncIterator[Probes]:
     probes, runner = Probes(), None
     if port:
         try:
-            dispatch = server.Dispatch(check_routes(probes.checks), Access({}))
+            dispatch = server.Dispatch(check_routes(probes.checks), Access({}), Outage())
             runner = await server.listen(dispatch, ALL_ADDRESSES, port)
         except DispatcherError as error:
             log.warning("no metrics and probes: %s ([worker] port)", error)

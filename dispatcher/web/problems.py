@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from dispatcher.bodies import ProblemBody, RejectedRecipient
-from dispatcher.errors import InvalidMessage, StoreFull, StoreUnavailable, TenantFull
+from dispatcher.errors import (
+    STORE_STATES,
+    InvalidMessage,
+    StoreFull,
+    StoreUnavailable,
+    TenantFull,
+)
 
 FULL_SECONDS = 5
 AWAY_SECONDS = 2
@@ -47,12 +53,18 @@ def not_found(what: str) -> Problem:
     return Problem(404, "not_found", f"{what} is not known")
 
 
-def unauthorized() -> Problem:
+def unauthorized(whose: str = "a tenant") -> Problem:
     """The same for a missing and for a wrong token."""
     return Problem(
-        401, "unauthorized", "Authorization: Bearer TOKEN of a tenant is needed",
+        401, "unauthorized", f"Authorization: Bearer TOKEN of {whose} is needed",
         headers={"WWW-Authenticate": 'Bearer realm="dispatcher"'},
     )  # fmt: skip
+
+
+def forbidden(whose: str, configured: bool) -> Problem:
+    """The token is known and may not do this."""
+    hint = "" if configured else "; none is configured ([operators.NAME] token)"
+    return Problem(403, "forbidden", f"this needs the token of {whose}{hint}")
 
 
 def store_problem(error: StoreUnavailable) -> Problem:
@@ -61,10 +73,10 @@ def store_problem(error: StoreUnavailable) -> Problem:
         return Problem(429, "tenant_full", str(error), headers={"Retry-After": str(FULL_SECONDS)})
     if isinstance(error, StoreFull):
         return Problem(
-            429, "store_full", "too many messages are queued",
+            429, "store_full", "the store takes no more messages for now",
             headers={"Retry-After": str(FULL_SECONDS)},
         )  # fmt: skip
     return Problem(
-        503, "store_unavailable", "the store does not answer",
+        503, "store_unavailable", STORE_STATES[error.state],
         headers={"Retry-After": str(AWAY_SECONDS)},
     )  # fmt: skip

@@ -10,14 +10,17 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
 
 from dispatcher.bodies import BODY_BYTES, PROBLEM_JSON
-from dispatcher.errors import DispatcherError, StoreUnavailable
-from dispatcher.web.access import Access
+from dispatcher.engine.outage import Outage
+from dispatcher.errors import DispatcherError, StoreFull, StoreUnavailable, TenantFull
+from dispatcher.web.access import Access, Caller
 from dispatcher.web.calls import Answer, Call
+from dispatcher.web.gate import CALLS, ROOM
 from dispatcher.web.openapi import Route
 from dispatcher.web.problems import Problem, not_found, store_problem
 
@@ -31,7 +34,6 @@ LINGER_SECONDS = 5.0
 """How long the rest of a refused body is read, so that its sender sees the answer."""
 STOP_SECONDS = 20.0
 """How long calls under way may take when the process ends."""
-NO_TENANT = ""
 
 Body = TypeVar("Body", bytes, bytearray)
 
@@ -77,8 +79,9 @@ class Server(web.Server):
 class Dispatch:
     """From a request to its handler and back."""
 
-    def __init__(self, routes: Sequence[Route], access: Access) -> None:
+    def __init__(self, routes: Sequence[Route], access: Access, outage: Outage) -> None:
         self._access = access
+        self._outage = outage
         self._fixed = {route.path: _methods(routes, route.path) for route in routes}
         self._patterns = [
             (_pattern(path), methods) for path, methods in self._fixed.items() if "{" in path
@@ -91,7 +94,8 @@ class Dispatch:
         except Problem as problem:
             return problem_response(problem)
         except StoreUnavailable as error:
-            log.warning("%s %s: %s", request.method, request.path, error)
+            if not isinstance(error, TenantFull):
+                self._outage.failed(ROOM if isinstance(error, StoreFull) else CALLS, error)
             return problem_response(store_problem(error))
         except (ConnectionError, asyncio.CancelledError):
             raise
@@ -102,15 +106,18 @@ class Dispatch:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         route, arguments = self._find(request)
-        tenant = NO_TENANT
-        if route.tenant:
-            tenant = self._access.tenant(request.headers.get("Authorization"))
+        caller = Caller()
+        if route.tenant or route.operator:
+            given = request.headers.get("Authorization")
+            caller = self._access.caller(given, tenant=route.tenant, operator=route.operator)
         body = b"" if route.body is None else await read_body(request)
-        answer = await route.handler(Call(tenant, arguments, request.headers, body))
+        query = {name: text for name, text in request.query.items() if name in route.query}
+        call = Call(caller.tenant, arguments, request.headers, body, caller.operator, query)
+        answer = await route.handler(call)
         return _response(answer, request.headers.get("Accept", ""))
 
     def _find(self, request: web.BaseRequest) -> tuple[Route, dict[str, str]]:
-        methods, arguments = self._methods_of(request.path)
+        methods, arguments = self._methods_of(request.rel_url.raw_path)
         method = "GET" if request.method == "HEAD" else request.method
         route = methods.get(method)
         if route is None:
@@ -127,7 +134,7 @@ class Dispatch:
         for pattern, methods in self._patterns:
             match = pattern.fullmatch(path)
             if match:
-                return methods, match.groupdict()
+                return methods, {name: unquote(text) for name, text in match.groupdict().items()}
         raise not_found("this path")
 
 

@@ -8,10 +8,10 @@ guard of the batch makes the second write harmless and the answer is computed ag
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -20,7 +20,6 @@ import msgspec
 
 from dispatcher import metrics
 from dispatcher.bodies import (
-    JSON,
     NewContent,
     NewMessages,
     NewRecipient,
@@ -35,19 +34,14 @@ from dispatcher.settings import TenantConfig
 from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
 from dispatcher.units import parse_duration, parse_time
-from dispatcher.web.calls import MSGPACK_NAMES, Answer, Call
-from dispatcher.web.gate import Gate
+from dispatcher.web.calls import Answer, Call, Reader
+from dispatcher.web.gate import CALLS, ROOM, Gate
 from dispatcher.web.problems import Problem, invalid, not_found, refused
-
-log = logging.getLogger(__name__)
 
 IN_LOOP_BYTES = 32 * 1024
 """Larger bodies are read in a thread, so that other calls do not wait for them."""
 _KEY = re.compile(r"[!-~]{1,255}")
-_DECODERS = {
-    JSON: msgspec.json.Decoder(NewMessages).decode,
-    **dict.fromkeys(MSGPACK_NAMES, msgspec.msgpack.Decoder(NewMessages).decode),
-}
+_read = Reader(NewMessages)
 
 
 class _Outline(msgspec.Struct, array_like=True, frozen=True):
@@ -101,7 +95,10 @@ class Submit:
         key = _key(call)
         _, queue, submissions = self._gate.opened
         try:
-            return await self._accept(call, key, queue, submissions)
+            answer = await self._accept(call, key, queue, submissions)
+            self._gate.outage.answered(CALLS)
+            self._gate.outage.answered(ROOM)
+            return answer
         except KeyTaken as error:
             raise Problem(409, "key_taken", str(error)) from None
 
@@ -135,7 +132,7 @@ class Submit:
         return await asyncio.to_thread(self._prepare_now, call, at)
 
     def _prepare_now(self, call: Call, at: Fixed) -> _Prepared:
-        wanted = _decode(call)
+        wanted = _read(call)
         self._check_class(call.tenant, wanted.class_)
         batch = wanted.batch or at.batch
         try:
@@ -147,6 +144,7 @@ class Submit:
         part = opened.part(wanted.first, _recipients(wanted, opened.names))
         rejected = [RejectedRecipient(r.index, r.code, r.detail) for r in part.rejected]
         if not part.accepted:
+            _count_rejected(part)
             raise Problem(
                 422, "none_accepted", "none of the recipients was accepted", rejected=rejected
             )
@@ -187,6 +185,10 @@ class Submit:
 
 def _count(submission: Submission, part: Part) -> None:
     metrics.SUBMITTED.labels(submission.tenant, submission.channel).inc(part.accepted)
+    _count_rejected(part)
+
+
+def _count_rejected(part: Part) -> None:
     for reject in part.rejected:
         metrics.REJECTED.labels(reject.code).inc()
 
@@ -200,19 +202,6 @@ def _key(call: Call) -> _Key | None:
             400, "invalid_key", "Idempotency-Key must be 1 to 255 printable ASCII characters"
         )
     return _Key(text, sha256(call.body).hexdigest())
-
-
-def _decode(call: Call) -> NewMessages:
-    kind = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    decode = _DECODERS.get(kind)
-    if decode is None:
-        raise Problem(415, "unsupported_type", f"Content-Type must be {' or '.join(_DECODERS)}")
-    try:
-        return decode(call.body)
-    except msgspec.ValidationError as error:
-        raise invalid("invalid_field", str(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "malformed_body", f"the body cannot be read: {error}") from None
 
 
 def _submission(wanted: NewMessages, tenant: str) -> Submission:
@@ -272,10 +261,8 @@ async def _keep(
     submissions: Submissions, tenant: str, key: _Key, known: Fixed, outline: _Outline
 ) -> None:
     """Without it the answer is computed again when somebody asks, so a failure is none."""
-    try:
+    with suppress(StoreUnavailable):
         await submissions.fix(tenant, *key, known._replace(answer=_pack(outline)))
-    except StoreUnavailable as error:
-        log.warning("answer not kept: %s", error)
 
 
 def _kept(call: Fixed) -> Answer:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Commands
+from tests.cli.inside import Inside
 
 HOOK = """
 [providers.hook]
@@ -21,3 +22,13 @@ def commands(tmp_path: Path, config_file: Callable[[str], Path]) -> Iterator[Com
     commands = Commands(tmp_path)
     yield commands
     commands.end()
+
+
+@pytest.fixture
+def inside(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Inside:
+    """Commands in this process, in the same directory."""
+    monkeypatch.chdir(commands.directory)
+    monkeypatch.delenv("DISPATCHER_CONFIG", raising=False)
+    return Inside(capsys)

@@ -111,6 +111,14 @@ WRONG = {
     "name that ends in a newline": ('[tenants."a\\n"]', f'tenants."a\\n" must have {NAME}'),
     "prefix with a brace": ('[store]\nprefix = "{d}"', f'store.prefix must be {NAME}, got "{{d}}"'),
     "cell": (TWILIO + 'cell = "a/b"', f'providers.twilio.cell must be {NAME}, got "a/b"'),
+    "appendfsync of another server": (
+        '[store]\nurl = "redis://h"\nappendfsync = "always"',
+        'store.appendfsync is for url = "embedded" only: any other server has its own setting',
+    ),
+    "replicas of the embedded store": (
+        '[store]\nconfirm = "replica"',
+        'store.confirm must be "memory" or "disk" with url = "embedded"',
+    ),
     "store url": (
         '[store]\nurl = "memcached://:pw@host"',
         'store.url must be "embedded" or one of redis://…, rediss://…, redis+sentinel://…, '

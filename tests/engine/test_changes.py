@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from dispatcher.engine.maintenance import Changes
+from dispatcher.engine.outage import Outage
 from dispatcher.engine.pump import Pump
 from dispatcher.settings import StoreConfig
 from dispatcher.store.control import Control
@@ -50,7 +51,7 @@ def store_config(store_server: StoreConfig, tmp_path: object) -> StoreConfig:
 @asynccontextmanager
 async def listening(store: Store, told: Told) -> AsyncIterator[Changes]:
     pumps = {"p": cast(Pump, told)}
-    changes = Changes(Control(store.blocking, store.keys), "w1", pumps)
+    changes = Changes(Control(store.blocking, store.keys), "w1", pumps, Outage())
     task = asyncio.create_task(changes.run())
     try:
         await until(lambda: subscribed(store))

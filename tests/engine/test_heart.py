@@ -13,6 +13,7 @@ import pytest
 from dispatcher.engine import heart
 from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.heart import MARGIN_SECONDS, Heart
+from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.queue import Heartbeat, Queue
 
@@ -65,7 +66,7 @@ async def beat_until(played: Played, seconds: float) -> Heart:
     """Let a heart beat until this moment of the made-up clock."""
     clock = StoreClock()
     clock.now_us = lambda: int((START + played.now) * 1e6)  # type: ignore[method-assign]
-    one = Heart(cast(Queue, played), "me", LEASE, clock, lambda number: None)
+    one = Heart(cast(Queue, played), "me", LEASE, clock, lambda number: None, Outage())
     await one.register()
     running = asyncio.create_task(one.run())
     while played.now < seconds and not running.done():

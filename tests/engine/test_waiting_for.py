@@ -9,6 +9,7 @@ import pytest
 from dispatcher.engine.views import message
 from dispatcher.messages import Record, Status, encode_record, message_id, new_ulid
 from dispatcher.store.opening import Store
+from dispatcher.store.operations import Action, Operations
 
 LANE = "p/sms/a"
 HOUR_MS = 3_600_000
@@ -47,8 +48,8 @@ async def test_what_its_lane_waits_for(store: Store, batch: str) -> None:
     breaker = {"state": "open", "until": now + 60_000_000}
     await store.client.hset(store.keys.name("breaker", "p"), mapping=breaker)
     assert await waiting_for(store, batch) == "provider p is down (breaker open)"
-    suspended = {"until": now + 60_000_000, "reason": "wrong text"}
-    await store.client.hset(lane, mapping=suspended)
+    suspend = Action("1", "ann", "suspend", LANE, reason="wrong text")
+    await Operations(store.client, store.keys).suspend(LANE, 60, suspend)
     assert await waiting_for(store, batch) == "suspended: wrong text"
 
 
@@ -70,10 +71,11 @@ async def test_before_its_first_attempt_it_is_in_one_of_the_lanes_of_its_batch(
     store: Store, batch: str
 ) -> None:
     assert await waiting_for(store, batch, 1) is None
+    operations = Operations(store.client, store.keys)
     for lane in ("p/sms/a", "p/sms/b", "p/sms/c"):
-        mapping = {"until": await store.inspector.now_us() + 60_000_000, "reason": lane[:-1]}
-        await store.client.hset(store.keys.name("lane", lane), mapping=mapping)
+        await operations.suspend(lane, 60, Action("1", "ann", "suspend", lane, reason=lane[:-1]))
     await store.client.hset(store.keys.name("batch", batch), "lanes", "p/sms/a p/sms/b *")
     assert await waiting_for(store, batch, 1) == "suspended: p/sms/"
-    await store.client.hset(store.keys.name("lane", "p/sms/b"), "reason", "other")
+    other = Action("2", "ann", "suspend", "p/sms/b", reason="other")
+    await operations.suspend("p/sms/b", 60, other)
     assert await waiting_for(store, batch, 1) == "suspended: p/sms/ or suspended: other"

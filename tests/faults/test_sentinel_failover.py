@@ -14,7 +14,7 @@ from dispatcher.address import Node as Where
 from dispatcher.config import load
 from dispatcher.errors import ConfigError
 from dispatcher.simulator import Simulator
-from dispatcher.store.connection import answering, connect
+from dispatcher.store.connection import connect, reach
 from dispatcher.store.embedded import find_server
 from dispatcher.store.masters import Directory, master_pool
 from dispatcher.store.opening import open_store
@@ -139,5 +139,5 @@ async def test_a_wrong_login_is_said_at_once(watched: Watched) -> None:
     url = f"redis+sentinel://127.0.0.1:{watched.sentinel.port}/mymaster"
     for key in ("password", "sentinel_password"):
         async with connect(url, {**LOGIN, key: "wrong"}) as client:
-            with pytest.raises(ConfigError, match=r"refuses the login: .*password"):
-                await answering(client.ping)
+            with pytest.raises(ConfigError, match=r"refuses the login or a command: .*password"):
+                await reach(client, None)

@@ -23,13 +23,14 @@ from dispatcher.messages import (
 )
 from dispatcher.store.claims import Claim, ClaimedEntry, Grant, Wanted
 from dispatcher.store.opening import Store
+from dispatcher.store.operations import FOREVER, Action, Operations, Suspended
 from dispatcher.store.queue import Accepted, Move, NewEntry, NewLane, Outcome, Settlement
 
 LANE = "p/sms/a"
 OWN = "provider:p"
 PASS_TIME = """
 local past = tonumber(ARGV[2])
-local fields = { limit = { 'tat', 'pause', 'factored' }, lane = { 'until', 'paused' },
+local fields = { limit = { 'tat', 'pause', 'factored' }, lane = { 'paused' },
   breaker = { 'until' } }
 for kind, names in pairs(fields) do
   for _, key in ipairs(redis.call('KEYS', ARGV[1] .. kind .. ':*')) do
@@ -39,6 +40,13 @@ for kind, names in pairs(fields) do
         redis.call('HSET', key, name, string.format('%.0f', math.max(0, time - past)))
       end
     end
+  end
+end
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. 'suspended:*')) do
+  for _, pattern in ipairs(redis.call('HKEYS', key)) do
+    local value = redis.call('HGET', key, pattern)
+    local number, ends, reason = string.match(value, '^(%d+) (%d+) (.*)$')
+    redis.call('HSET', key, pattern, string.format('%s %.0f %s', number, ends - past, reason))
   end
 end
 for _, kind in ipairs({ 'lanes', 'scheduled' }) do
@@ -63,6 +71,7 @@ class Cell:
     def __init__(self, store: Store) -> None:
         self.store, self.queue, self.keys = store, store.queue, store.keys
         self.client = store.client
+        self.operations = Operations(store.client, store.keys)
         self.batch = new_ulid(0)
         self.accepted = 0
         self._numbers: dict[str, int] = defaultdict(int)
@@ -152,6 +161,12 @@ class Cell:
     async def finish(self, worker: str, entries: Iterable[ClaimedEntry]) -> list[bool]:
         """Settle every message of these entries as sent."""
         return await self.settle(worker, *(settlement(entry) for entry in entries))
+
+    async def suspend(self, pattern: str, seconds: float = FOREVER) -> Suspended:
+        return await self.operations.suspend(pattern, seconds, action("suspend", pattern))
+
+    async def resume(self, pattern: str) -> Suspended | None:
+        return await self.operations.resume(pattern, action("resume", pattern))
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass: everything the store has noted a time for lies so much further back."""
@@ -260,6 +275,10 @@ class Cell:
             word: ended.count(word) for word in set(ended)
         }
         assert int(await self.client.get(self.keys.name("queued")) or 0) == left
+
+
+def action(what: str, on: str) -> Action:
+    return Action(new_ulid(1), "ann", what, on, reason="because")
 
 
 def entries_of(claim: Claim) -> list[ClaimedEntry]:

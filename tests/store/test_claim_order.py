@@ -160,8 +160,7 @@ async def test_a_worker_that_cannot_keep_up_is_given_less(cell: Cell) -> None:
 
 async def test_a_suspended_lane_sleeps_until_its_time(cell: Cell) -> None:
     await cell.enqueue(10)
-    until = (await cell.queue.heartbeat("w1")).now_us + 60_000_000
-    await cell.client.hset(cell.keys.name("lane", LANE), "until", until)
+    await cell.suspend(LANE, 60)
     claim = await cell.claim("w1")
     assert claim.grants == []
     assert 59_000_000 < claim.next_us <= 60_000_000

@@ -109,12 +109,12 @@ async def test_a_lane_used_meanwhile_begins_anew(cell: Cell) -> None:
     assert (int(since) > 5, through) == (True, "2")
 
 
-async def test_lanes_with_messages_or_suspended_stay(cell: Cell) -> None:
+async def test_lanes_with_messages_or_paused_stay(cell: Cell) -> None:
     await cell.enqueue(1)
     await tidy(cell, "lane", LANE, 0.0)
     assert (await cell.lane())["depth:normal"] == "1"
     await cell.finish("w1", await cell.claim_entries("w1"))
     await cell.claim("w1")
-    await cell.client.hset(cell.keys.name("lane", LANE), "until", 4_000_000_000_000_000)
+    await cell.client.hset(cell.keys.name("lane", LANE), "paused", 4_000_000_000_000_000)
     await tidy(cell, "lane", LANE, 0.0)
-    assert (await cell.lane())["until"] == "4000000000000000"
+    assert (await cell.lane())["paused"] == "4000000000000000"

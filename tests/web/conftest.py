@@ -25,6 +25,10 @@ token = ["acme-token", "acme-new-token"]
 token = "globex-token"
 classes = ["urgent"]
 """
+OPERATORS = """
+[operators.ann]
+token = "ann-token"
+"""
 
 
 @asynccontextmanager
@@ -63,8 +67,8 @@ async def url(serve: Serve) -> str:
 
 @pytest.fixture
 async def shared_url(serve: Serve) -> str:
-    """An API with two tenants."""
-    return await serve(PROVIDER + TENANTS)
+    """An API with two tenants and an operator."""
+    return await serve(PROVIDER + TENANTS + OPERATORS)
 
 
 @pytest.fixture

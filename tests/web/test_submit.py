@@ -20,7 +20,7 @@ async def stored(store: Store) -> list[str]:
     """Keys that a call leaves behind: limits are written at the start."""
     names = [name.decode() async for name in store.client.scan_iter(f"{store.keys.prefix}:*", 500)]
     kinds = {name.split(":")[1] for name in names}
-    return sorted(kinds - {"limit", "limits", "control"})
+    return sorted(kinds - {"limit", "limits", "control", "lease"})
 
 
 async def bodies(store: Store) -> list[Any]:

@@ -22,6 +22,10 @@ local LEAST, YIELD = 50, 25000
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
 now = clock()
 
+-- Who looks for queues that nobody serves goes by this.
+local served = tonumber(redis.call('HGET', key('providers'), provider) or '0')
+if math.abs(now - served) > 5000000 then redis.call('HSET', key('providers'), provider, int(now)) end
+
 local function forward()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', int(now), 'LIMIT', 0, 100)) do
     local packed = redis.call('HGET', key('items'), id)
@@ -45,10 +49,10 @@ local function breaker_state()
 end
 
 local function lane_state(hash)
-  local v = redis.call('HMGET', hash, 'limits', 'until', 'depth:urgent', 'depth:normal', 'depth:bulk',
-    'back:urgent', 'back:normal', 'back:bulk', 'floor:normal', 'floor:bulk', 'paused')
+  local v = redis.call('HMGET', hash, 'limits', 'paused', 'depth:urgent', 'depth:normal', 'depth:bulk',
+    'back:urgent', 'back:normal', 'back:bulk', 'floor:normal', 'floor:bulk')
   local function num(i) return math.max(0, tonumber(v[i] or '0')) end
-  return { limits = v[1] or '', suspended = math.max(num(2), num(11)), depth = { num(3), num(4), num(5) },
+  return { limits = v[1] or '', paused = num(2), depth = { num(3), num(4), num(5) },
     back = { num(6), num(7), num(8) }, floor = { 0, num(9), num(10) }, reserve = {} }
 end
 
@@ -213,6 +217,8 @@ end
 -- One lane; i: its place among those visited, others: how many are still to come. A lane that only
 -- its provider holds up is not moved: it keeps its place in the order.
 local function visit(lane, i, others)
+  local ends = suspended_until(lane)
+  if ends > now then return relist(lane, ends) end
   local hash = key('lane', lane)
   local names, urgent = unpack(redis.call('HMGET', hash, 'limits', 'depth:urgent'))
   urgent = tonumber(urgent or '0') > 0
@@ -221,7 +227,7 @@ local function visit(lane, i, others)
     if time then return stand_back(lane, time, l, i) end
   end
   local state = lane_state(hash)
-  if state.suspended > now then return relist(lane, state.suspended) end
+  if state.paused > now then return relist(lane, state.paused) end
   if state.depth[1] + state.depth[2] + state.depth[3] == 0 and not held[lane] then
     return redis.call('ZREM', KEYS[1], lane)
   end

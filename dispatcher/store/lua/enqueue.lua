@@ -3,6 +3,7 @@
 -- KEYS[1] batch hash
 -- ARGV 3 batch, 4 part number, 5 check value of the part, 6 tenant, 7 channel, 8 options,
 --      9 most messages queued (0 = any), 10 msgpack {own = most of the tenant (0 = any),
+--      keep = seconds a batch without messages is kept (0 = for ever),
 --      lanes = {{lane, limits, weight}...}, entries = {{lane, class, n, c, expires, due}...}},
 --      11.. one body per entry
 -- returns {'accepted', messages} | {'repeated', check} | {'full', queued} |
@@ -34,8 +35,9 @@ redis.call('HSETNX', KEYS[1], 'created', int(now))
 redis.call('HSET', KEYS[1], part, ARGV[5], 'tenant', ARGV[6], 'channel', ARGV[7], 'options', ARGV[8],
   'lanes', lanes or '', 'due', int(due or 0))
 redis.call('HINCRBY', KEYS[1], 'total', total)
-redis.call('HINCRBY', KEYS[1], 'left', total)
+local left = redis.call('HINCRBY', KEYS[1], 'left', total)
 redis.call('PERSIST', KEYS[1])
+if left <= 0 and (plan.keep or 0) > 0 then redis.call('EXPIRE', KEYS[1], plan.keep) end
 redis.call('INCRBY', key('queued'), total)
 if total > 0 then redis.call('HINCRBY', key('queued_by'), ARGV[6], total) end
 for _, lane in ipairs(plan.lanes) do

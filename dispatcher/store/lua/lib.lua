@@ -35,6 +35,7 @@ local function provider_of(lane) return string.match(lane, '^[^/]+') end
 local function list_lane(lane, class, now)
   local lanes, provider = key('lanes', provider_of(lane)), provider_of(lane)
   local added = redis.call('ZADD', lanes, 'NX', int(now), lane)
+  if added == 1 then redis.call('HSETNX', key('providers'), provider, 0) end
   if added == 0 and class == 'urgent' then
     added = redis.call('ZADD', lanes, 'LT', 'CH', int(now), lane)
   end
@@ -73,6 +74,13 @@ local function schedule(due, lane, class, entry)
   redis.call('ZADD', key('scheduled'), int(due), id)
   redis.call('HINCRBY', key('batch', entry.batch), 'scheduled', entry.n)
   return id
+end
+
+-- Puts an entry where a worker takes it to the lane in another cell; no other move may have this name.
+local function leave(name, due, lane, class, entry)
+  local packed = { due, lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
+    entry.a or false, entry.r or false }
+  redis.call('HSET', key('leaving'), name, cmsgpack.pack(packed))
 end
 
 -- Takes an entry out of its queue for good; a queue left empty disappears.
@@ -115,7 +123,51 @@ local function wake_lanes(changed)
   end
 end
 
+local function is_after(id, other)
+  local ms, n = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_n = string.match(other, '^(%d+)-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+  return tonumber(n) > tonumber(other_n)
+end
+
+-- What the workers hold of a queue: {entry id -> worker}, and the latest of those entries.
+local function holders_of(queue)
+  local name, found, latest = string.sub(queue, #key('queue') + 2), {}, '0-0'
+  for _, worker in ipairs(redis.call('ZRANGE', key('workers'), 0, -1)) do
+    for _, field in ipairs(redis.call('HKEYS', key('held', worker))) do
+      local of, id = string.match(field, '^(.*)|([^|]*)$')
+      if of == name then
+        found[id] = worker
+        if is_after(id, latest) then latest = id end
+      end
+    end
+  end
+  return found, latest
+end
+
+-- Makes the group of a queue anew that somebody has destroyed: what workers hold is pending as it was,
+-- what nobody holds of the entries given out before goes back as if it may have been sent.
+local function restore_group(queue, now)
+  local found, latest = holders_of(queue)
+  redis.call('XGROUP', 'CREATE', queue, GROUP, latest)
+  for _, item in ipairs(latest ~= '0-0' and redis.call('XRANGE', queue, '-', latest) or {}) do
+    local id, holder = item[1], found[item[1]]
+    redis.call('XCLAIM', queue, GROUP, holder or RETURNED, 0, id, 'FORCE', 'JUSTID')
+    if not holder then
+      local entry, lane, class = fields_of(item[2]), split_queue(string.sub(queue, #key('queue') + 2))
+      entry.a, entry.r = entry.n, entry.r or '0'
+      push(lane, class, RETURNED, entry, now)
+      remove(queue, id)
+    end
+  end
+end
+
+-- Whether a worker has this entry; a group that is gone is made anew first.
 local function owned(queue, id, worker)
   local pending = redis.pcall('XPENDING', queue, GROUP, id, id, 1)
+  if pending.err and redis.call('EXISTS', queue) == 1 then
+    restore_group(queue, clock())
+    pending = redis.pcall('XPENDING', queue, GROUP, id, id, 1)
+  end
   return not pending.err and pending[1] ~= nil and pending[1][2] == worker
 end

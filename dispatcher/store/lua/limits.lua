@@ -1,8 +1,10 @@
+#!lua flags=allow-oom
 -- Writes limits and the limits of known lanes from a configuration. A limit that was known and has
 -- lost its state restarts as if it were fully booked; a new one starts free. Running it again
 -- writes the same values.
 -- KEYS[1] control
--- ARGV 3 msgpack {limits = {{name, interval, burst, segments (0|1), ramp, {{period, count, ends, next}...}}...},
+-- ARGV 3 msgpack {lost = 1 where new ones count as such that lost their state,
+--      limits = {{name, interval, burst, segments (0|1), ramp, {{period, count, ends, next}...}}...},
 --      lanes = {{lane, limits}...}}
 -- returns the control number
 local plan = cmsgpack.unpack(ARGV[3])
@@ -41,7 +43,7 @@ local function write_limit(name, limit)
   different = set(hash, 'ramp', limit[5] ~= '' and limit[5] or false) or different
   different = write_quotas(hash, limit[6]) or different
   redis.call('HSETNX', hash, 'born', int(now))
-  local new = redis.call('SADD', key('limits'), name) == 1
+  local new = redis.call('SADD', key('limits'), name) == 1 and plan.lost ~= 1
   if redis.call('HEXISTS', hash, 'tat') == 0 then
     redis.call('HSET', hash, 'tat', int(new and 0 or now + H + G + limit[2]))
     redis.call('HDEL', hash, 'step', 'units')

@@ -4,7 +4,8 @@
 -- KEYS[1] held of the worker
 -- ARGV 3 worker, 4 settle number, 5 status retention (s),
 --      6 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
---      moves = {{due (0 = now), lane, class, n, c, expires, a or -1, r}...}, counters = {name = n}, batch,
+--      moves = {{due (0 = now), lane, class, n, c, expires, a or -1, r, name of a move to another cell
+--      or ''}...}, counters = {name = n}, batch,
 --      sheets = {{first, last, n}...}}...},
 --      throttled = {{limit or lane:LANE, us}...}, breakers = {{provider, ok, failed, down}...}},
 --      7.. per entry: a value per sheet, a value per outcome, a letter per dead one, a body per move
@@ -35,6 +36,11 @@ local function count(hash, field, change)
   local fields = counts[hash]
   if not fields then fields = {}; counts[hash] = fields end
   fields[field] = (fields[field] or 0) + change
+end
+
+local function count_lane(lane, field, change)
+  count(key('lane', lane), field, change)
+  count(key('totals'), field, change)
 end
 
 -- The values stored for these outcomes, read with one call per status hash.
@@ -89,7 +95,7 @@ local function write_sheets(batch, lane, sheets, values)
     redis.call('EXPIRE', status, ttl)
     count(key('batch', batch), 'sent', sheet[3])
     count(key('batch', batch), 'left', -sheet[3])
-    count(key('lane', lane), 'sent', sheet[3])
+    count_lane(lane, 'sent', sheet[3])
   end
 end
 
@@ -118,18 +124,21 @@ local function settle(item)
     local entry = { n = m[4], c = m[5], batch = batch, expires = int(m[6]), body = bodies[i] }
     if m[7] >= 0 then entry.a = m[7] end
     if m[8] > 0 then entry.r = m[8] end
-    if m[1] > now then
+    if m[9] ~= '' then
+      leave(m[9], m[1], m[2], m[3], entry)
+    elseif m[1] > now then
       schedule(m[1], m[2], m[3], entry)
     else
       push(m[2], m[3], RETURNED, entry, now)
     end
   end
   for field, n in pairs(item[6]) do
-    count(key('batch', batch), field, n)
-    if field == 'retried' or field == 'deferred' then count(key('lane', lane), field, n) end
+    local failed = string.match(field, '^error:')
+    count(failed and key('errors', lane) or key('batch', batch), field, n)
+    if field == 'retried' or field == 'deferred' then count_lane(lane, field, n) end
   end
   for _, o in ipairs(outcomes) do
-    if o[3] == 's' or o[3] == 'd' then count(key('lane', lane), WORDS[o[3]], 1) end
+    if o[3] == 's' or o[3] == 'd' then count_lane(lane, WORDS[o[3]], 1) end
   end
   if done == 1 then
     remove(queue, id)
@@ -207,7 +216,9 @@ for hash, fields in pairs(counts) do
   end
   for field, change in pairs(fields) do
     local value = redis.call('HINCRBY', hash, field, change)
-    if field == 'left' and value <= 0 then redis.call('EXPIRE', hash, ttl) end
+    if field == 'left' and value <= 0 or string.match(field, '^error:') then
+      redis.call('EXPIRE', hash, ttl)
+    end
   end
 end
 for tenant, change in pairs(waiting) do

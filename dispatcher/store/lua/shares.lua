@@ -66,7 +66,7 @@ local function read(name, items, pace, most)
   local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', queue, '>')
   if type(reply) == 'table' and reply.err then
     if redis.call('EXISTS', queue) == 0 then return nil end
-    redis.call('XGROUP', 'CREATE', queue, GROUP, '0')
+    restore_group(queue, now)
     reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', queue, '>')
   end
   if not reply then return nil end

@@ -29,13 +29,13 @@ function tidy.lane(lane)
     for _, class in ipairs(CLASSES) do wrong = wrong + recount(lane, class) end
     return
   end
-  local v = redis.call('HMGET', hash, 'until', 'paused', 'idle', 'sent', 'retried', 'deferred', 'dead')
-  if number(v[1]) > now or number(v[2]) > now or redis.call('ZSCORE', key('lanes', provider_of(lane)), lane) then
-    if v[3] then redis.call('HDEL', hash, 'idle') end
+  local v = redis.call('HMGET', hash, 'paused', 'idle', 'sent', 'retried', 'deferred', 'dead')
+  if number(v[1]) > now or redis.call('ZSCORE', key('lanes', provider_of(lane)), lane) then
+    if v[2] then redis.call('HDEL', hash, 'idle') end
     return
   end
-  local through = int(number(v[4]) + number(v[5]) + number(v[6]) + number(v[7]))
-  local since, before = string.match(v[3] or '', '^(%d+) (%d+)$')
+  local through = int(number(v[3]) + number(v[4]) + number(v[5]) + number(v[6]))
+  local since, before = string.match(v[2] or '', '^(%d+) (%d+)$')
   if before ~= through then
     since = int(now)
     redis.call('HSET', hash, 'idle', since .. ' ' .. through)

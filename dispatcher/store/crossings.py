@@ -1,0 +1,53 @@
+"""The way of messages from one cell into another: a provider that takes over may be there.
+
+What is settled in one cell cannot be enqueued in another at the same moment. So a settle call
+writes such a move to `leaving`, and its messages still count there; any worker then lets it arrive
+in the other cell, where its name is remembered, and depart from this one. Whoever ends in between
+leaves the move where another worker finds it, and however often it is carried, it arrives once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import redis.asyncio as aioredis
+
+from dispatcher.store.keys import Keys
+from dispatcher.store.scripts import Argument, Script
+
+REMEMBERED_SECONDS = 24 * 3600
+"""How long a cell knows the names of the moves that came in."""
+AT_ONCE = 100
+"""Moves under way together."""
+
+
+class Crossings:
+    """What leaves one cell, `keys`, for the others."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._depart = Script(client, keys, "depart")
+        self._arrive = {
+            cell: (own, Script(client, own, "arrive")) for cell, own in keys.all().items()
+        }
+
+    async def carry(self, status_seconds: float) -> int:
+        """Carry over all that waits; the number of moves. A batch that has no message left here is
+        forgotten after `status_seconds`. Raises StoreUnavailable."""
+        carried: list[Argument] = []
+        total = 0
+        while moves := await self._waiting(status_seconds, carried):
+            ways: dict[str, list[Argument]] = defaultdict(list)
+            for lane, *move in moves:
+                ways[self._keys.place(lane.decode())] += move
+            for cell, arguments in ways.items():
+                keys, arrive = self._arrive[cell]
+                await arrive(keys.name("scheduled"), REMEMBERED_SECONDS, *arguments)
+            carried = [name for _, name, *_ in moves]
+            total += len(moves)
+        return total
+
+    async def _waiting(self, status_seconds: float, carried: list[Argument]) -> list[Any]:
+        name = self._keys.name("leaving")
+        return list(await self._depart(name, AT_ONCE, int(status_seconds), *carried))

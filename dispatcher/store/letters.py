@@ -1,0 +1,146 @@
+"""Dead letters: what will not be sent by itself, or may have been sent.
+
+All methods raise StoreUnavailable; what they change may be changed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+import redis.asyncio as aioredis
+
+from dispatcher.messages import Status
+from dispatcher.store.connection import answering
+from dispatcher.store.keys import Keys
+from dispatcher.store.operations import Action, packed
+from dispatcher.store.queue import Letter
+from dispatcher.store.scripts import Script
+
+_pack = msgspec.msgpack.Encoder().encode
+_read = msgspec.msgpack.Decoder(Letter).decode
+
+
+class DeadLetter(NamedTuple):
+    """A letter, the message it is about, and when it was written (us)."""
+
+    message: str
+    at_us: int
+    letter: Letter
+
+
+class Again(msgspec.Struct, frozen=True):
+    """A message that is sent once more: `letter` as it was found, `value` its new status as
+    `messages.encode_record` writes it, `body` its new entry, `due_us` 0 for at once. Tenant,
+    channel and `created_us` are for a batch that is forgotten."""
+
+    message: str
+    batch: str
+    index: int
+    hop: int
+    letter: Letter
+    due_us: int
+    value: bytes
+    body: bytes
+    tenant: str
+    channel: str
+    created_us: int
+
+
+class Letters:
+    """The dead letters of all cells; `cells` are those of each."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._cells = {cell: CellLetters(client, own) for cell, own in keys.all().items()}
+        self.cells = tuple(self._cells.values())
+
+    async def count(self) -> int:
+        """How many there are."""
+        return sum([await cell.count() for cell in self.cells])
+
+    async def find(self, messages: Sequence[str]) -> list[DeadLetter]:
+        """Those of these messages."""
+        return [found for cell in self.cells for found in await cell.find(messages)]
+
+    async def replay(self, again: Sequence[Again], status_seconds: float, action: Action) -> int:
+        """Have these messages wait again; how many. What a receipt has told of since only leaves
+        the dead letters. Raises StoreFull."""
+        done = 0
+        for name, cell in self._cells.items():
+            own = [item for item in again if self._keys.place(item.letter.lane) == name]
+            done += await cell.replay(own, status_seconds, action) if own else 0
+        return done
+
+    async def drop(self, found: Sequence[DeadLetter], action: Action) -> int:
+        """Forget these letters; how many there were."""
+        done = 0
+        for name, cell in self._cells.items():
+            own = [one.message for one in found if self._keys.place(one.letter.lane) == name]
+            done += await cell.drop(own, action)
+        return done
+
+
+class CellLetters:
+    """The dead letters of one cell, the oldest first."""
+
+    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._dead, self._letters = keys.name("dead"), keys.name("letters")
+        self._replay = Script(client, keys, "replay")
+        self._drop = Script(client, keys, "drop")
+
+    async def count(self, before_us: int | None = None) -> int:
+        """How many there are, or were written before a time."""
+        most = "+inf" if before_us is None else f"({before_us}"
+        return int(await answering(partial(self._client.zcount, self._dead, "-inf", most)))
+
+    async def read(self, start: int, ends: int) -> list[DeadLetter]:
+        """Those from place `start` up to, without, place `ends`."""
+        if ends <= start:
+            return []
+        listed = await answering(
+            partial(self._client.zrange, self._dead, start, ends - 1, withscores=True)
+        )
+        return await self._of([(message.decode(), int(at_us)) for message, at_us in listed])
+
+    async def find(self, messages: Sequence[str]) -> list[DeadLetter]:
+        """Those of these messages."""
+        if not messages:
+            return []
+        times = await answering(partial(self._client.zmscore, self._dead, list(messages)))
+        known = zip(messages, times, strict=True)
+        return await self._of([(message, int(at)) for message, at in known if at is not None])
+
+    async def replay(self, again: Sequence[Again], status_seconds: float, action: Action) -> int:
+        """See Letters."""
+        plan = [
+            (
+                item.message, item.batch, item.index, item.hop, item.letter.lane,
+                item.letter.class_, item.letter.cost, float(item.letter.expires_us),
+                float(item.due_us), Status[item.letter.status.upper()].value, item.letter.code,
+                item.tenant, item.channel, float(item.created_us),
+            )
+            for item in again
+        ]  # fmt: skip
+        blobs = (blob for item in again for blob in (item.value, item.body))
+        return int(
+            await self._replay(self._dead, int(status_seconds), packed(action), _pack(plan), *blobs)
+        )
+
+    async def drop(self, messages: Sequence[str], action: Action) -> int:
+        """Forget these letters; how many there were."""
+        return int(await self._drop(self._dead, packed(action), *messages)) if messages else 0
+
+    async def _of(self, listed: Sequence[tuple[str, int]]) -> list[DeadLetter]:
+        if not listed:
+            return []
+        names = [message for message, _ in listed]
+        values = await answering(partial(self._client.hmget, self._letters, names))
+        return [
+            DeadLetter(message, at_us, _read(value))
+            for (message, at_us), value in zip(listed, values, strict=True)
+            if value is not None
+        ]

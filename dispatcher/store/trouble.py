@@ -1,0 +1,59 @@
+"""What the errors of the store's client mean: which trouble the store is in."""
+
+from __future__ import annotations
+
+from redis import exceptions
+
+from dispatcher.errors import STORE_STATES, StoreFull, StoreState, StoreUnavailable
+
+_CLASSES: tuple[tuple[type[Exception], StoreState], ...] = (
+    (exceptions.BusyLoadingError, "loading"),
+    (exceptions.ReadOnlyError, "read_only"),
+    (exceptions.ClusterError, "cluster_down"),
+    (exceptions.AskError, "moving"),
+    (exceptions.TryAgainError, "moving"),
+    (exceptions.AuthenticationError, "refused"),
+    (exceptions.AuthorizationError, "refused"),
+    (exceptions.NoPermissionError, "refused"),
+    (exceptions.ConnectionError, "unreachable"),
+    (exceptions.ResponseError, "failed"),
+)
+_WORDS: dict[str, StoreState] = {
+    "MISCONF": "disk",
+    "NOREPLICAS": "too_few_replicas",
+    "BUSY": "busy",
+    "LOADING": "loading",
+    "READONLY": "read_only",
+    "CLUSTERDOWN": "cluster_down",
+    "MASTERDOWN": "cluster_down",
+}
+"""The first words of replies for which the client has no class, or that come out of a script."""
+
+_MOVING = "non local key"
+"""How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
+
+
+class Unconfirmed(exceptions.RedisError):
+    """A write was carried out and is not yet as safe as `[store] confirm` wants it."""
+
+
+def unavailable(error: BaseException, what: str = "") -> StoreUnavailable:
+    """The error of ours for an error of the client: one line that says what was being done."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    state = _state(error, text)
+    doing = f" ({what})" if what else ""
+    line = f"{STORE_STATES[state]}{doing}: {text}"
+    return StoreFull(line) if state == "full" else StoreUnavailable(line, state)
+
+
+def _state(error: BaseException, text: str) -> StoreState:
+    if isinstance(error, Unconfirmed):
+        return "unconfirmed"
+    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
+        return "full"
+    if _MOVING in text:
+        return "moving"
+    word = _WORDS.get(text.partition(" ")[0])
+    if word is not None:
+        return word
+    return next((state for class_, state in _CLASSES if isinstance(error, class_)), "unreachable")

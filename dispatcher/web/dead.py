@@ -1,0 +1,104 @@
+"""Dead letters over HTTP: list, replay, drop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from dispatcher.engine.letters import (
+    Replay,
+    Selection,
+    drop,
+    even_interval,
+    letter_view,
+    newest,
+    since,
+    tally_view,
+)
+from dispatcher.operator_bodies import DropLetters, LetterList, LettersDone, ReplayLetters
+from dispatcher.store.letters import Letters
+from dispatcher.store.opening import Store
+from dispatcher.web.calls import Answer, Call, Reader, acting
+from dispatcher.web.gate import Gate
+from dispatcher.web.openapi import Route, for_operators
+from dispatcher.web.operators import listed_most, usable
+from dispatcher.web.problems import invalid
+
+FILTERS = ("provider", "code", "channel", "tenant", "status")
+_replay, _drop = Reader(ReplayLetters), Reader(DropLetters)
+
+
+class Dead:
+    """The verbs of operators for dead letters. All handlers raise Problem and StoreUnavailable."""
+
+    def __init__(self, gate: Gate, status_seconds: float) -> None:
+        self._gate = gate
+        self._status_seconds = status_seconds
+
+    def routes(self) -> list[Route]:
+        """Where they are found."""
+        written = (400, 408, 413, 415, 422, 429, 503)
+        routes = [
+            Route("GET", "/v1/dead", self.list, "The latest dead letters", LetterList,
+                  problems=(422, 503), query=(*FILTERS, "since", "limit")),
+            Route("POST", "/v1/dead/replay", self.replay, "Send dead letters again", LettersDone,
+                  body=ReplayLetters, problems=written),
+            Route("POST", "/v1/dead/drop", self.drop, "Forget dead letters", LettersDone,
+                  body=DropLetters, problems=written),
+        ]  # fmt: skip
+        return [for_operators(route) for route in routes]
+
+    async def list(self, call: Call) -> Answer:
+        """As the command."""
+        most, query = listed_most(call), call.query
+        selection = _selection((), query.get("since"), {name: query.get(name) for name in FILTERS})
+        async with self._gate.enter() as (store, *_):
+            letters = _letters(store)
+            found = await newest(letters, selection, most)
+            shown = [letter_view(one) for one in found]
+            return Answer({"letters": shown, "total": await letters.count()})
+
+    async def replay(self, call: Call) -> Answer:
+        """As the command."""
+        given = _replay(call)
+        selection = _meant(given)
+        with usable():
+            interval_us = 0.0 if given.rate is None else even_interval(given.rate, "rate")
+        told = "" if given.rate is None else f"at {given.rate}"
+        action = acting(call, "dead replay", selection.words(), told)
+        async with self._gate.enter() as (store, *_):
+            now_us = await store.inspector.now_us()
+            replay = Replay(_letters(store), now_us, interval_us, self._status_seconds)
+            done = await replay.run(selection, action, given.dry_run)
+        return Answer(tally_view(done, given.dry_run))
+
+    async def drop(self, call: Call) -> Answer:
+        """As the command."""
+        given = _drop(call)
+        selection = _meant(given)
+        if selection.everything and not (given.all or given.dry_run):
+            raise invalid("invalid_field", "say which letters, or all")
+        action = acting(call, "dead drop", selection.words())
+        async with self._gate.enter() as (store, *_):
+            done = await drop(_letters(store), selection, action, given.dry_run)
+        return Answer(tally_view(done, given.dry_run))
+
+
+def _meant(given: ReplayLetters | DropLetters) -> Selection:
+    words = {name: getattr(given, name) for name in FILTERS}
+    return _selection(given.messages, given.since, words)
+
+
+def _selection(
+    messages: tuple[str, ...], since_text: str | None, words: Mapping[str, str | None]
+) -> Selection:
+    with usable():
+        since_us = since(since_text, time.time_ns() // 1000, "since")
+    return Selection(
+        messages, words["provider"], words["code"], words["channel"], words["tenant"],
+        words["status"], since_us,
+    )  # fmt: skip
+
+
+def _letters(store: Store) -> Letters:
+    return Letters(store.client, store.keys)
