@@ -23,6 +23,7 @@ PROGRAMS = {
     "durability": "benchmarks.durability",
     "dashboards": "benchmarks.dashboards",
     "throttle": "benchmarks.throttle",
+    "autoscale": "benchmarks.autoscale",
     "rivals": "benchmarks.rivals",
     "plot": "benchmarks.plot",
     "report": "benchmarks.report",
