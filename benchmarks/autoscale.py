@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from benchmarks import autoscale_plot, figures, machine, sizing
 from benchmarks.autoscaler import SYNC_SECONDS, Autoscaler, Rule, read_rule
 
 MANIFEST = Path(__file__).parents[1] / "k8s/overlays/keda/scaledobject.yaml"
+MARK = re.compile(r"(?<=<!-- autoscale -->\n).*?(?=<!-- end -->)", re.DOTALL)
 DAY = 86_400
 RATE_WINDOW = 60
 """Seconds over which the query of the manifest takes its rate."""
@@ -232,6 +234,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("--peak", type=float, default=sizing.PEAK, help="messages per second")
     parser.add_argument("--start", type=int, default=40, help="seconds until a pod works")
     parser.add_argument("--hours", type=float, default=24.0, help="how much of the day")
+    parser.add_argument("--page", type=Path, help="also write the table there, between its marks")
     options = parser.parse_args(args)
     rule, cost = read_rule(options.manifest), sizing.costs().sending["together"].worker
     day, capacity = Day(peak=options.peak), 1e6 / cost
@@ -249,7 +252,11 @@ def main(args: list[str]) -> None:
         for name, (kept, demand) in ways.items()
     }
     title = f"a day with {options.peak:,.0f} messages/s at noon, {cost:.0f} µs per message"
-    figures.print_table(title, table(courses))
+    found = table(courses)
+    figures.print_table(title, found)
+    if options.page is not None:
+        page: Path = options.page
+        page.write_text(MARK.sub(lambda _: figures.markdown(found) + "\n", page.read_text()))
     if find_spec("matplotlib") is None:
         print('not drawn: matplotlib is missing (pip install "dispatcher[bench]")')
         return

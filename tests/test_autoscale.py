@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks import autoscale
+from benchmarks import autoscale, sizing
 from benchmarks.autoscale import Day, Fleet, most, simulate
 from benchmarks.autoscaler import Autoscaler, Direction, Policy, Rule, read_rule
 
@@ -93,6 +93,14 @@ def test_pods_change_by_the_policies_only() -> None:
     changes = [after.pods - before.pods for before, after in pairwise(moments)]
     assert max(changes) <= max(4, max(moment.pods for moment in moments) // 2)
     assert min(changes) == -1
+
+
+def test_the_page_shows_the_simulated_day() -> None:
+    page = (Path(__file__).parents[1] / "docs/kubernetes.md").read_text()
+    capacity = 1e6 / sizing.costs().sending["together"].worker
+    found = autoscale.table({"autoscaled": simulate(Day(), capacity, RULE)})
+    for words, value in found.rows:
+        assert f"| {words} | {value} |" in page
 
 
 def test_the_command_prints_and_draws(
