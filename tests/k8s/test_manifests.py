@@ -72,6 +72,29 @@ def test_production_reaches_its_store_over_tls(overlay: str, tmp_path: Path) -> 
     assert not of_kind(overlay, "Secret")
 
 
+def references(value: Any) -> Iterator[tuple[str, str]]:
+    """Kind and name of every ConfigMap and Secret that pods ask for."""
+    kinds = {"configMap": "ConfigMap", "secretRef": "Secret", "secretKeyRef": "Secret"}
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in kinds:
+                yield kinds[key], inner["name"]
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+@EACH
+def test_what_pods_ask_for_is_there_or_brought_by_the_operator(overlay: str) -> None:
+    there = {
+        (item["kind"], item["metadata"]["name"]) for item in of_kind(overlay, "ConfigMap", "Secret")
+    }
+    asked = {found for _, pod in pods(overlay) for found in references(pod)}
+    brought = set() if overlay == "dev" else {("Secret", "dispatcher-secrets")}
+    assert asked == there | brought
+
+
 def test_the_development_overlay_sends_nothing_to_anybody(tmp_path: Path) -> None:
     config = effective("dev", "dispatcher-worker", tmp_path)
     names = {item["metadata"]["name"] for item in of_kind("dev", "Service")}
