@@ -20,6 +20,7 @@ SUITE = (
 )
 PROGRAMS = {
     **{name: f"benchmarks.{name}" for name, *_ in SUITE},
+    "chaos": "benchmarks.chaos",
     "throttle": "benchmarks.throttle",
     "rivals": "benchmarks.rivals",
     "plot": "benchmarks.plot",
