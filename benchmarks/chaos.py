@@ -88,7 +88,7 @@ async def run(name: str, fault: Fault, seed: int, rate: float, seconds: float) -
 async def _inflict(
     place: Site, near: Store, fault: Fault, seed: int, rate: float, seconds: float
 ) -> tuple[float, bool]:
-    """Produce, wait for the seeded time, inject; when that was, and whether all was sent at last."""
+    """Produce, inject at the seeded time; when that was, and whether all was sent at last."""
     dice = random.Random(seed)
     place.sink.stall()
     producing = asyncio.create_task(place.produce(seconds, near))

@@ -12,8 +12,8 @@ prints its port and obeys the lines on its stdin, each with a line on its stdout
 `stall`                              the worst stall of this process since the first `stall`, in us
 `end`                                write FILE and leave
 
-Kinds of trouble: `hang` never answers, `reset` answers one byte, `garbage` answers what is not HTTP,
-`truncated` answers with half a JSON body, `partial` with one result for a batch, `500` refuses.
+Kinds of trouble: `hang` never answers, `reset` answers one byte, `garbage` what is not HTTP,
+`truncated` with half a JSON body, `partial` with one result for a batch, `500` refuses.
 
 Stamps are of CLOCK_MONOTONIC, in nanoseconds, when the sink reads the first and the last bytes of a
 request. They include what the sockets and a busy machine add to the moment of sending.

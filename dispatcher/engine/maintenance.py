@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
-from dispatcher import metrics
+from dispatcher import failpoints, metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.pump import Pump
 from dispatcher.errors import StoreUnavailable
@@ -72,9 +72,11 @@ class Heart:
                 await asyncio.sleep(min(1.0, self._lease / 10))
 
     async def _beat(self, *, first: bool = False) -> Heartbeat:
+        failpoints.passed("before_heartbeat")
         before = monotonic()
         beat = await self._queue.heartbeat(self._worker, first=first)
         after = monotonic()
+        failpoints.passed("after_heartbeat")
         self._until = before + self._lease
         self._clock.learn(beat.now_us, before, after)
         self._numbered(beat.control)
@@ -92,7 +94,9 @@ class Heart:
         for name, (value, since) in list(self._seen.items()):
             silent = (beat.now_us - float(value)) / 1e6
             if silent > self._lease and monotonic() - since >= self._lease / 2:
+                failpoints.passed("before_reclaim")
                 moved = await self._queue.reclaim_dead(name, value, self._lease)
+                failpoints.passed("after_reclaim")
                 metrics.RECLAIMED.inc(moved)
                 log.warning(
                     "worker %s is silent for %.1f s: %d messages taken over", name, silent, moved

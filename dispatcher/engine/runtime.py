@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterable
 
-from dispatcher import providers
+from dispatcher import failpoints, providers
 from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.ingest import batch_sizes
 from dispatcher.engine.intake import Intake
@@ -192,6 +192,7 @@ class _Life:
 
     async def _drain(self, roles: list[asyncio.Task[None]]) -> None:
         """Stop claiming, return what is unsent, let what is in flight end, settle, leave."""
+        failpoints.passed("before_drain")
         for pump in self._pumps.values():
             pump.stop()
         pumps = [role for role in roles if role.get_name().startswith("pump ")]
@@ -205,6 +206,7 @@ class _Life:
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._settler.flushed()
+                failpoints.passed("before_leave")
                 await self._queue.leave(self.name)
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("the store does not answer; others take over after the lease (%s)", error)
