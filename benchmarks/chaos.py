@@ -66,9 +66,10 @@ async def run(name: str, fault: Fault, seed: int, rate: float, seconds: float) -
     """Inflict one fault once."""
     with tempfile.TemporaryDirectory() as folder:
         async with site(Path(folder), fault.setting, rate) as (place, near):
-            at, drained = await _inflict(place, near, fault, seed, rate, seconds)
+            load = fault.seconds or seconds
+            at, drained = await _inflict(place, near, fault, seed, rate, load)
             left = await place.leftovers()
-            unclear, stall = place.sink.unclear(), place.sink.stall()
+            unclear, stall = place.sink.unclear("/resend"), place.sink.stall()
             journals = await place.journals()
             codes = await place.end_workers()
             left |= {f"after the end: {kind}": n for kind, n in (await place.leftovers()).items()}
@@ -165,7 +166,7 @@ START_BYTES = 1_500_000
 
 
 def _wrong_ends(place: Site, drained: bool, codes: Sequence[int]) -> list[str]:
-    wrong = [] if drained else ["messages still wait"]
+    wrong = place.wrong if drained else [*place.wrong, "messages still wait"]
     if any(codes):
         wrong.append(f"workers ended with {codes}")
     traces = place.log.read_text().count("Traceback")
@@ -224,6 +225,9 @@ async def _all(options: argparse.Namespace) -> list[Outcome]:
     ends, outcomes, round_ = time.monotonic() + options.minutes * 60, list[Outcome](), 0
     while not round_ or time.monotonic() < ends:
         for name in options.faults or FAULTS:
+            if missing := FAULTS[name].missing():
+                print(f"{name}: skipped, {missing}", flush=True)
+                continue
             if round_ and time.monotonic() > ends:
                 break
             seed = options.seed + round_

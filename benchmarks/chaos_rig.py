@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from benchmarks.arrivals import promise
 from benchmarks.chaos_store import Server
 from benchmarks.checker import Expected, Final, Journals
 from benchmarks.stamping_sink import StampingSink
+from dispatcher import failpoints
 from dispatcher.config import Config, load
 from dispatcher.engine.ingest import Ingest, OpenBatch, Recipient, Submission
 from dispatcher.engine.runtime import create_providers
@@ -87,13 +88,13 @@ def ways(rate: float) -> tuple[Way, Way]:
 
 class Setting(NamedTuple):
     """How a run differs from others: workers under a supervisor, the store behind a proxy, messages
-    per request, and what is added to the environment of the first worker and of the server."""
+    per request, a store whose clock can be moved, and the failpoints of the first worker."""
 
     supervised: bool = False
     proxied: bool = False
     batch: int = 1
-    worker_env: Mapping[str, str] = {}
-    server_env: Mapping[str, str] = {}
+    clock: bool = False
+    failpoint: str = ""
 
 
 class Site:
@@ -108,6 +109,7 @@ class Site:
         self.clock = time.monotonic() - time.time()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.heard: list[str] = []
+        self.wrong: list[str] = []
         self._expected: dict[int, Expected] = {}
         self._batches: dict[str, OpenBatch] = {}
         self.store: Store
@@ -138,10 +140,10 @@ class Site:
             opened = ingest.open(submission, (), new_ulid(now_us // 1000), now_us)
             self._batches[way.name] = opened
 
-    def spawn(self, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def spawn(self, failpoint: str = "") -> subprocess.Popen[bytes]:
         """Start one more worker, or the supervisor of all."""
         command = [sys.executable, "-m", "dispatcher", "worker", "--config", str(self._path)]
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), failpoints.VARIABLE: failpoint}
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, cwd=self.folder, stderr=log, env=environ)
         self.workers.append(process)
@@ -150,9 +152,13 @@ class Site:
     async def start_workers(self) -> None:
         """Start all and wait until they have registered."""
         for number in range(1 if self.setting.supervised else WORKERS):
-            self.spawn(self.setting.worker_env if number == 0 else None)
+            self.spawn(self.setting.failpoint if number == 0 else "")
+        await self.registered(WORKERS)
+
+    async def registered(self, count: int) -> None:
+        """Wait until there are so many workers."""
         async with asyncio.timeout(END_SECONDS):
-            while await self.store.inspector.workers() < WORKERS:
+            while await self.store.inspector.workers() < count:
                 await asyncio.sleep(0.05)
 
     async def produce(self, seconds: float, store: Store) -> None:
@@ -312,7 +318,7 @@ async def _names(store: Store, pattern: str) -> list[bytes]:
 async def site(folder: Path, setting: Setting, rate: float) -> AsyncIterator[tuple[Site, Store]]:
     """A run that is ready to send, and the store as its producer reaches it."""
     async with AsyncExitStack() as stack:
-        server = Server(folder / "store", setting.server_env)
+        server = Server(folder / "store", setting.clock)
         stack.callback(server.kill)
         await server.start()
         run = Site(folder, setting, ways(rate), server)

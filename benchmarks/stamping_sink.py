@@ -8,7 +8,7 @@ prints its port and obeys the lines on its stdin, each with a line on its stdout
 `delay PATH MILLISECONDS`            answer requests of a path later; 0 ends it
 `trouble KIND`                       from now on take requests and answer badly; `none` ends it
 `close`, `open`                      refuse connections; take them again
-`unclear`                            how many messages were taken without an answer that says so
+`unclear PATH`                       how many messages were taken without an answer that says so
 `stall`                              the worst stall of this process since the first `stall`, in us
 `end`                                write FILE and leave
 
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -110,7 +111,7 @@ class Faults:
         self._throttled = b""
         self._delays: dict[str, float] = {}
         self.trouble = ""
-        self.unclear = 0
+        self.unclear: Counter[str] = Counter()
         self.connections: set[Connection] = set()
 
     def throttle(self, seconds: float, retry_after: int) -> None:
@@ -185,7 +186,7 @@ class Connection(asyncio.Protocol):
         for sender, to in messages:
             self._journal.note(self._first, self._read, self._path, sender, to, kind != "500")
         if kind in UNCLEAR:
-            self._faults.unclear += len(messages)
+            self._faults.unclear[self._path] += len(messages)
         self._transport.write(TROUBLE[kind])
         if kind in ("reset", "garbage"):
             self._transport.close()
@@ -233,9 +234,9 @@ class StampingSink:
         """Close the port and every connection, or open the port again."""
         self._ask("close" if refused else "open")
 
-    def unclear(self) -> int:
-        """Messages taken without an answer that says so."""
-        return self._ask("unclear")
+    def unclear(self, path: str) -> int:
+        """Messages of a path that were taken without an answer that says so."""
+        return self._ask(f"unclear {path}")
 
     def stall(self) -> float:
         """The worst stall of its process since this was first asked, in seconds."""
@@ -310,8 +311,8 @@ class _Orders:
                 self.refuse()
             case ["open"]:
                 await self.listen()
-            case ["unclear"]:
-                number = self._faults.unclear
+            case ["unclear", path]:
+                number = self._faults.unclear[path]
             case ["stall"]:
                 self._watch = self._watch or asyncio.create_task(self._measure_stall())
                 number = int(self._stall * 1e6)
