@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from dispatcher import failpoints
 from dispatcher.config import Config, load
 from dispatcher.engine.ingest import Ingest, OpenBatch, Recipient, Submission
 from dispatcher.engine.runtime import create_providers
+from dispatcher.errors import StoreUnavailable
 from dispatcher.messages import Content, new_ulid
 from dispatcher.store.opening import Store, open_store
 from tests.faults.proxy import Proxy
@@ -225,11 +226,12 @@ class Site:
     async def drained(self) -> bool:
         """Wait until no message is without an outcome; False when that takes too long."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while await self.store.inspector.unfinished() > 0:
-            if time.monotonic() > deadline:
-                return False
+        while time.monotonic() < deadline:
+            with suppress(StoreUnavailable):
+                if await self.store.inspector.unfinished() <= 0:
+                    return True
             await asyncio.sleep(0.05)
-        return True
+        return False
 
     async def journals(self) -> Journals:
         """All three, at the end; this ends the sink."""
