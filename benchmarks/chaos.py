@@ -36,7 +36,7 @@ MEMORY_BYTES = 3_000_000
 """What a store may use more than at its start when nothing is left in it: scripts, buffers."""
 STORIES = 3
 HEADER = (
-    "fault", "lost", "sent twice / bound, hold", "sent twice / bound, resend", "unknown",
+    "fault", "lost", "sent twice / bound, hold", "sent twice / bound, resend", "unknown (arrived)",
     "recovery p50 / max, s", "limit kept", "left over",
 )  # fmt: skip
 
@@ -52,6 +52,7 @@ class Outcome(msgspec.Struct):
     twice: dict[str, int]
     bounds: dict[str, int]
     unknown: int
+    taken: int
     ended: int
     strays: int
     recovery_s: float
@@ -119,6 +120,7 @@ def _outcome(
         twice={way.name: len(found.twice.get(way.path, ())) for way in place.lanes},
         bounds={} if fault.explained else {w.name: _bound(w, fault, unclear) for w in place.lanes},
         unknown=len(found.unknown),
+        taken=len(found.taken),
         ended=len(found.ended),
         strays=len(found.strays),
         recovery_s=0.0,
@@ -202,11 +204,15 @@ def _row(name: str, runs: Sequence[Outcome]) -> tuple[str, ...]:
         f"{sum(run.lost for run in runs):,}{' (explained)' if FAULTS[name].explained else ''}",
         _twice(runs, "hold"),
         _twice(runs, "resend"),
-        f"{max(run.unknown for run in runs):,}",
+        _unknown(max(runs, key=lambda run: run.unknown)),
         f"{number(statistics.median(times))} / {number(max(times))}",
         "yes" if kept else "no",
         str(sum(sum(run.left.values()) for run in runs)),
     )
+
+
+def _unknown(run: Outcome) -> str:
+    return f"{run.unknown:,} ({run.taken:,})" if run.unknown else "0"
 
 
 def _twice(runs: Sequence[Outcome], way: str) -> str:

@@ -192,25 +192,24 @@ class Site:
                 await asyncio.sleep(0.02)
 
     async def busiest(self) -> int:
-        """Process id of the worker that holds the most messages now, of both lanes if it can be."""
+        """Process id of a worker that has just been granted most, and is sending it now."""
+        before, grown = await self._granted(), 0
         for _ in range(100):
-            found = await self._granted()
-            if found and max(found)[0] > 0:
+            await asyncio.sleep(0.02)
+            after = await self._granted()
+            grown, found = max((n - before.get(name, 0), name) for name, n in after.items())
+            if grown > 0:
                 break
-            await asyncio.sleep(0.01)
-        return max(found)[2]
+            before = after
+        await asyncio.sleep(0.05)
+        return self._pid(found)
 
-    async def _granted(self) -> list[tuple[int, int, int]]:
-        """Messages granted to each worker in the lane with fewer, in both, and its process id."""
-        found = []
+    async def _granted(self) -> dict[str, int]:
+        """Messages granted to each worker in entries it has not finished."""
+        found = {}
         for name in await self.store.client.zrange(self.store.keys.name("workers"), 0, -1):
-            worker, counts = name.decode(), [0, 0]
-            held = await self.store.client.hgetall(self.store.keys.name("held", worker))
-            for field, granted in held.items():
-                for way in self.lanes:
-                    if field.startswith(f"{way.name}/".encode()):
-                        counts[way.number] += int(granted)
-            found.append((min(counts), sum(counts), self._pid(worker)))
+            held = await self.store.client.hgetall(self.store.keys.name("held", name.decode()))
+            found[name.decode()] = sum(int(n) for f, n in held.items() if not f.startswith(b"#"))
         return found
 
     def _pid(self, worker: str) -> int:

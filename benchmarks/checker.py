@@ -45,17 +45,19 @@ class Journals(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is wrong with a run, as numbers of messages, and how long it took to recover.
+    """What became of the messages of a run, by their numbers.
 
     `lost`: not sent and not going to be, or sent by the store's account only. `twice`: path → one
     number for every time the provider took a message again. `unknown`: listed for an operator to
-    decide. `ended`: dead, expired or the like. `strays` arrived and were never accepted.
+    decide; `taken` are those of them that did arrive. `ended`: dead, expired or the like. `strays`
+    arrived and were never accepted.
     """
 
     messages: int
     lost: list[int]
     twice: dict[str, list[int]]
     unknown: list[int]
+    taken: list[int]
     ended: list[int]
     strays: list[int]
 
@@ -74,6 +76,7 @@ def check(journals: Journals) -> Finding:
         [to for to, status in statuses.items() if _is_lost(status, taken[to])],
         dict(twice),
         [to for to, status in statuses.items() if status == "unknown"],
+        [to for to, status in statuses.items() if status == "unknown" and taken[to]],
         [to for to, status in statuses.items() if status not in ("", "sent", "unknown", *OPEN)],
         sorted({arrival.to for arrival in journals.arrivals} - journals.expected.keys()),
     )

@@ -25,7 +25,7 @@ def journals(count: int = 5) -> Journals:
 
 def test_all_is_well() -> None:
     finding = check(journals())
-    assert finding == (5, [], {PATH: []}, [], [], [])
+    assert finding == (5, [], {PATH: []}, [], [], [], [])
 
 
 def test_a_dropped_message_is_lost() -> None:
@@ -72,6 +72,13 @@ def test_unknown_and_dead_are_listed_and_not_lost() -> None:
     finals = {**run.finals, 0: Final("unknown", 2.0), 1: Final("dead", 2.0, "http_500")}
     finding = check(run._replace(finals=finals, arrivals=run.arrivals[2:]))
     assert (finding.lost, finding.unknown, finding.ended) == ([], [0], [1])
+    assert finding.taken == []
+
+
+def test_an_unknown_message_may_have_arrived() -> None:
+    run = journals()
+    finding = check(run._replace(finals={**run.finals, 0: Final("unknown", 2.0)}))
+    assert (finding.unknown, finding.taken) == ([0], [0])
 
 
 def test_what_nobody_accepted_is_a_stray() -> None:
