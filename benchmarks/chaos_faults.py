@@ -14,12 +14,16 @@ from typing import NamedTuple
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
+from benchmarks.arrivals import SLOT_SECONDS
 from benchmarks.chaos_rig import END_SECONDS, LEASE_SECONDS, Setting, Site
 from benchmarks.chaos_store import find_faketime
 
 Inject = Callable[[Site, Random], Awaitable[None]]
 TROUBLE_SECONDS = 3.0
 """How long a network or a provider is in trouble."""
+STEP_SECONDS = SLOT_SECONDS + 0.15
+"""A clock that steps ahead makes what was granted last look like long ago: it may be granted once
+more."""
 DEADLY = (
     "after_claim:5", "after_send:50", "after_answer:50", "before_settle:3", "after_settle:3",
     "before_leave",
@@ -30,7 +34,8 @@ class Fault(NamedTuple):
     """`inject` returns when the trouble is over. Each of `killed` workers may have sent what it was
     granted last and could not settle. `within`: seconds until all is well again, where asked for.
     `explained`: why this one may lose messages, or have them sent twice, without bound. `seconds`
-    of messages, where it takes longer than others. `needs` a program that may be missing."""
+    of messages, where it takes longer than others. `slack`: seconds of its rate a limit may let
+    pass early. `needs` a program that may be missing."""
 
     what: str
     inject: Inject
@@ -39,6 +44,7 @@ class Fault(NamedTuple):
     within: float | None = None
     explained: str = ""
     seconds: float = 0.0
+    slack: float = SLOT_SECONDS
     needs: Callable[[], str | None] = lambda: ""
 
     def missing(self) -> str:
@@ -253,11 +259,11 @@ FAULTS = {
     "disk": Fault("the append-only file cannot grow for 3 s (prlimit)", fill_disk),
     "clock-forward": Fault(
         "the store's clock jumps 1 min ahead, 3 s later back", partial(step_clock, 60),
-        Setting(clock=True), needs=find_faketime,
+        Setting(clock=True), slack=STEP_SECONDS, needs=find_faketime,
     ),
     "clock-back": Fault(
         "the store's clock jumps 1 min back, 3 s later ahead", partial(step_clock, -60),
-        Setting(clock=True), needs=find_faketime,
+        Setting(clock=True), slack=STEP_SECONDS, needs=find_faketime,
     ),
     "replies": Fault("one reply in 20 of the store is lost, for 3 s", drop_replies, PROXIED),
     "delay": Fault("the store answers 100 ms later, for 3 s", delay, PROXIED),

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.arrivals import promise
 from benchmarks.chaos_store import Server
 from benchmarks.checker import Expected, Final, Journals
 from benchmarks.stamping_sink import StampingSink
@@ -99,7 +98,8 @@ class Setting(NamedTuple):
 
 
 class Site:
-    """One run under way. `clock` is what to add to the store's time to get monotonic time."""
+    """One run under way. `clock` is what to add to the store's time to get monotonic time; `wrong`
+    collects what went wrong besides the messages."""
 
     def __init__(
         self, folder: Path, setting: Setting, lanes: tuple[Way, ...], server: Server
@@ -116,6 +116,11 @@ class Site:
         self.store: Store
         self.proxy: Proxy
         self._path = folder / "dispatcher.toml"
+
+    @property
+    def rate(self) -> float:
+        """Of both lanes."""
+        return sum(way.rate for way in self.lanes)
 
     @property
     def log(self) -> Path:
@@ -222,15 +227,15 @@ class Site:
             worker.wait()
             self.workers.remove(worker)
 
-    async def drained(self) -> bool:
-        """Wait until no message is without an outcome; False when that takes too long."""
+    async def drain(self) -> None:
+        """Wait until no message is without an outcome, but not for ever."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while time.monotonic() < deadline:
             with suppress(StoreUnavailable):
                 if await self.store.inspector.unfinished() <= 0:
-                    return True
+                    return
             await asyncio.sleep(0.05)
-        return False
+        self.wrong.append("messages still wait")
 
     async def journals(self) -> Journals:
         """All three, at the end; this ends the sink."""
@@ -245,11 +250,6 @@ class Site:
                     when = record.at_ms / 1000 + self.clock
                     finals[int(way.to(index))] = Final(status.word, when, record.code or "", story)
         return Journals(self._expected, self.sink.end(), finals)
-
-    def promised(self, way: Way, stall: float) -> float:
-        """The worst burst of a lane; arrivals are stamped late by up to the worst stall of the
-        sink, which is no delay of a sender."""
-        return promise(way.rate, slack=0.05 + stall, request=self.setting.batch)
 
     async def leftovers(self) -> dict[str, int]:
         """What should be gone when all is done, by kind, without what is nought."""
@@ -293,14 +293,16 @@ class Site:
         info: dict[str, Any] = await self.store.client.info("memory")
         return int(info["used_memory"])
 
-    async def end_workers(self) -> list[int]:
-        """End all as an operator does; their exit codes."""
+    async def end_workers(self) -> None:
+        """End all as an operator does."""
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)
         waits = (asyncio.to_thread(worker.wait, END_SECONDS) for worker in self.workers)
-        codes = await asyncio.gather(*waits)
+        if any(codes := await asyncio.gather(*waits)):
+            self.wrong.append(f"workers ended with {codes}")
+        if traces := self.log.read_text().count("Traceback"):
+            self.wrong.append(f"{traces} tracebacks in the log of the workers")
         self.workers.clear()
-        return codes
 
     def close(self) -> None:
         """End everything that still runs."""

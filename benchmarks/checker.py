@@ -47,14 +47,15 @@ class Journals(NamedTuple):
 class Finding(NamedTuple):
     """What became of the messages of a run, by their numbers.
 
-    `lost`: not sent and not going to be, or sent by the store's account only. `twice`: path → one
-    number for every time the provider took a message again. `unknown`: listed for an operator to
-    decide; `taken` are those of them that did arrive. `ended`: dead, expired or the like. `strays`
-    arrived and were never accepted.
+    `lost`: not sent and not going to be, or sent by the store's account only. `forgotten`: arrived,
+    and the store has no record of them. `twice`: path → one number for every time the provider took
+    a message again. `unknown`: listed for an operator to decide; `taken` are those of them that did
+    arrive. `ended`: dead, expired or the like. `strays` arrived and were never accepted.
     """
 
     messages: int
     lost: list[int]
+    forgotten: list[int]
     twice: dict[str, list[int]]
     unknown: list[int]
     taken: list[int]
@@ -74,6 +75,7 @@ def check(journals: Journals) -> Finding:
     return Finding(
         len(statuses),
         [to for to, status in statuses.items() if _is_lost(status, taken[to])],
+        [to for to, status in statuses.items() if not status and taken[to]],
         dict(twice),
         [to for to, status in statuses.items() if status == "unknown"],
         [to for to, status in statuses.items() if status == "unknown" and taken[to]],
@@ -83,7 +85,7 @@ def check(journals: Journals) -> Finding:
 
 
 def _is_lost(status: str, taken: int) -> bool:
-    return status in ("", *OPEN) or (status == "sent" and not taken)
+    return status in OPEN or (status in ("", "sent") and not taken)
 
 
 def recovery(journals: Journals, fault: float) -> float:

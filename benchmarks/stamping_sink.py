@@ -139,7 +139,8 @@ class Connection(asyncio.Protocol):
         self._journal = journal
         self._faults = faults
         self._parser = httptools.HttpRequestParser(self)
-        self._read = self._first = 0
+        self._read = self._first = self._owed = 0
+        self._path = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
@@ -149,7 +150,8 @@ class Connection(asyncio.Protocol):
         self._faults.connections.discard(self)
 
     def abort(self) -> None:
-        """Reset it."""
+        """Reset it; what it was about to answer stays unanswered."""
+        self._faults.unclear[self._path] += self._owed
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -170,14 +172,17 @@ class Connection(asyncio.Protocol):
             return self._misbehave(self._faults.trouble)
         answer, delay = self._faults.answer(self._path)
         accepted = answer is ACCEPTED
-        for sender, to in _messages(self._body):
+        messages = list(_messages(self._body))
+        for sender, to in messages:
             self._journal.note(self._first, self._read, self._path, sender, to, accepted)
         if delay:
+            self._owed = len(messages)
             asyncio.get_running_loop().call_later(delay, self._write, answer)
         else:
             self._transport.write(answer)
 
     def _write(self, answer: bytes) -> None:
+        self._owed = 0
         if not self._transport.is_closing():
             self._transport.write(answer)
 

@@ -25,7 +25,7 @@ def journals(count: int = 5) -> Journals:
 
 def test_all_is_well() -> None:
     finding = check(journals())
-    assert finding == (5, [], {PATH: []}, [], [], [], [])
+    assert finding == (5, [], [], {PATH: []}, [], [], [], [])
 
 
 def test_a_dropped_message_is_lost() -> None:
@@ -41,10 +41,11 @@ def test_a_message_left_behind_is_lost(status: str) -> None:
     assert check(run).lost == [3]
 
 
-def test_a_message_the_store_forgot_is_lost_though_it_arrived() -> None:
+def test_a_message_the_store_forgot_is_lost_unless_it_arrived() -> None:
     run = journals()
-    finals = {to: final for to, final in run.finals.items() if to != 4}
-    assert check(run._replace(finals=finals)).lost == [4]
+    finals = {to: final for to, final in run.finals.items() if to not in (3, 4)}
+    finding = check(run._replace(finals=finals, arrivals=run.arrivals[:4]))
+    assert (finding.lost, finding.forgotten) == ([4], [3])
 
 
 def test_a_refused_message_has_not_arrived() -> None:
