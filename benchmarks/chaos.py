@@ -15,6 +15,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -68,12 +69,12 @@ def tables() -> dict[str, Table]:
 
 def _turns(faults: Sequence[str], seed: int, minutes: float) -> Iterator[tuple[str, int]]:
     """Faults with their seeds: each once, then all again as long as there is time."""
-    ends, first = time.monotonic() + minutes * 60, seed
-    while seed == first or time.monotonic() < ends:
+    ends = time.monotonic() + minutes * 60
+    for turn in count():
         for name in faults:
-            if seed == first or time.monotonic() < ends:
-                yield name, seed
-        seed += 1
+            if turn and time.monotonic() >= ends:
+                return
+            yield name, seed + turn
 
 
 async def _inflict(options: argparse.Namespace) -> tuple[list[Outcome], dict[str, Any]]:

@@ -35,6 +35,8 @@ GRANTED_SECONDS = 0.15 + ANSWER_SECONDS
 PART = 500
 STEP_SECONDS = 0.25
 DRAIN_SECONDS = 90.0
+NOTICE_SECONDS = 10.0
+"""How long it may take until a dead worker is noticed."""
 END_SECONDS = 30.0
 CONFIG = """
 [store]
@@ -253,12 +255,9 @@ class Site:
 
     async def leftovers(self) -> dict[str, int]:
         """What should be gone when all is done, by kind, without what is nought."""
-        found = await self._left()
-        for _ in range(100):  # a dead worker is noticed after its lease
-            if not found:
-                break
+        deadline = time.monotonic() + NOTICE_SECONDS
+        while (found := await self._left()) and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
-            found = await self._left()
         return found
 
     async def _left(self) -> dict[str, int]:

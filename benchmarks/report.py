@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import idle, ingest, latency, machine, memory, throughput, transport
+from benchmarks import chaos, idle, ingest, latency, machine, memory, throughput, transport
 from benchmarks.figures import markdown
 
 README = Path(__file__).parent / "README.md"
-MEASURED = (throughput, transport, ingest, latency, memory, idle)
+MEASURED = (throughput, transport, ingest, latency, memory, idle, chaos)
 
 
 def main(args: list[str]) -> None:
