@@ -15,7 +15,7 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from benchmarks.arrivals import SLOT_SECONDS
-from benchmarks.chaos_rig import END_SECONDS, LEASE_SECONDS, Setting, Site
+from benchmarks.chaos_rig import END_SECONDS, LEASE_SECONDS, WORKERS, Setting, Site
 from benchmarks.chaos_store import find_faketime
 
 Inject = Callable[[Site, Random], Awaitable[None]]
@@ -58,6 +58,20 @@ class Fault(NamedTuple):
 async def kill(site: Site, random: Random) -> None:
     """SIGKILL the worker that holds most."""
     site.kill(await site.busiest())
+
+
+async def kill_all(site: Site, random: Random) -> None:
+    """SIGKILL all of them at once; others come as fast as they start."""
+    for worker in list(site.workers):
+        site.kill(worker.pid)
+    for _ in range(WORKERS):
+        site.spawn()
+
+
+async def kill_supervisor(site: Site, random: Random) -> None:
+    """SIGKILL the supervisor, whose workers drain then, and start another."""
+    site.kill(site.workers[0].pid)
+    site.spawn()
 
 
 async def halt(seconds: float, site: Site, random: Random) -> None:
@@ -231,6 +245,10 @@ FAULTS = {
     "kill": Fault("a worker is killed", kill, killed=1, within=LEASE_SECONDS + 2),
     "kill-supervised": Fault(
         "a worker under the supervisor is killed", kill, Setting(supervised=True), 1, within=1.0
+    ),
+    "kill-all": Fault("all workers are killed, three others start", kill_all, killed=3),
+    "kill-supervisor": Fault(
+        "the supervisor is killed, another one starts", kill_supervisor, Setting(supervised=True)
     ),
     "failpoints": Fault(
         f"{len(DEADLY)} more workers die, each at another failpoint",

@@ -41,6 +41,7 @@ async def double(site: Site, random: Random) -> None:
 def inflict(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[chaos_run.Outcome]]:
     monkeypatch.setattr(chaos_rig, "DRAIN_SECONDS", 2.0)
     monkeypatch.setattr(chaos_rig, "NOTICE_SECONDS", 0.2)
+    monkeypatch.setattr(chaos_rig, "WORKERS", 1)
 
     async def once(inject: Callable[[Site, Random], Awaitable[None]]) -> chaos_run.Outcome:
         monkeypatch.setitem(FAULTS, "on-purpose", Fault("on purpose", inject))

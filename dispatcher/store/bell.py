@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 import redis.asyncio as aioredis
 
-from dispatcher.store.connection import answering
+from dispatcher.store.connection import ANSWER_SECONDS, answering
 from dispatcher.store.keys import Keys
 
 WAIT_SECONDS = 20
@@ -22,6 +24,10 @@ class Bell:
     async def rung(self) -> str | None:
         """Wait for a token; the provider it is for, or None after a while without one.
         Raises StoreUnavailable."""
-        names = list(self._names)
-        reply = await answering(lambda: self._client.blpop(names, timeout=WAIT_SECONDS))
+        reply = await answering(self._wait)
         return None if reply is None else self._names[reply[0]]
+
+    async def _wait(self) -> Any:
+        """A connection that died without a word would be waited on for ever."""
+        async with asyncio.timeout(WAIT_SECONDS + ANSWER_SECONDS):
+            return await self._client.blpop(list(self._names), timeout=WAIT_SECONDS)

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import StoreConfig
-from dispatcher.store import connection
+from dispatcher.store import bell, connection
 from dispatcher.store.opening import Store, open_store
 from tests.campaign import Campaign, numbers, twilio
 from tests.faults.proxy import Proxy
@@ -73,3 +74,19 @@ async def test_a_campaign(
         assert await run.finished(batch) == {"sent": 600}
     run.assert_each_arrived_once((batch, 600))
     assert await run.is_empty()
+
+
+async def test_a_bell_on_a_dead_connection_is_heard_again(
+    store: Store, proxy: Proxy, far_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(bell, "ANSWER_SECONDS", 0.2)
+    far = bell.Bell(far_store.blocking, far_store.keys, ["p"])
+    waiting = asyncio.create_task(far.rung())
+    await asyncio.sleep(0.1)
+    proxy.freeze()
+    with pytest.raises(StoreUnavailable):
+        await waiting
+    proxy.thaw()
+    await store.client.rpush(store.keys.name("bell", "p"), "1")
+    assert await far.rung() == "p"
