@@ -65,6 +65,22 @@ async def test_workers_die_on_the_way_of_a_message(
     assert await run.is_empty()
 
 
+@pytest.mark.parametrize(("place", "arrived"), [("before_send:5", 4), ("after_send:5", 5)])
+async def test_a_request_leaves_between_two_places(
+    place: str, arrived: int, campaign: Start, config_file: Write, simulator_url: str
+) -> None:
+    toml = twilio(simulator_url, rate="30/s", on_unknown="hold") + LEASE
+    run = campaign(toml)
+    await run.submit(numbers(20), "bulk")
+    with worker(config_file(toml), place) as process:
+        assert await asyncio.to_thread(process.wait, 20) == -signal.SIGKILL
+
+    async def there() -> bool:
+        return run.simulator.counts.requests == arrived
+
+    await until(there)
+
+
 @pytest.mark.parametrize("place", AT_A_DEATH)
 async def test_a_worker_dies_as_it_takes_over(
     place: str, campaign: Start, config_file: Write, simulator_url: str
