@@ -106,6 +106,7 @@ async def die_everywhere(site: Site, random: Random) -> None:
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.1)
+    site.struck = time.monotonic()
     for place, worker in doomed.items():
         worker.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(worker.wait, END_SECONDS)
@@ -199,9 +200,9 @@ async def drop_replies(site: Site, random: Random) -> None:
     site.proxy.drop(0)
 
 
-async def delay(site: Site, random: Random) -> None:
-    """Everything takes 50 ms longer, there and back."""
-    site.proxy.delay = 0.05
+async def delay(seconds: float, site: Site, random: Random) -> None:
+    """Everything takes so much longer, there and back."""
+    site.proxy.delay = seconds
     await asyncio.sleep(TROUBLE_SECONDS)
     site.proxy.delay = 0.0
 
@@ -284,7 +285,12 @@ FAULTS = {
         Setting(clock=True), slack=STEP_SECONDS, needs=find_faketime,
     ),
     "replies": Fault("one reply in 20 of the store is lost, for 3 s", drop_replies, PROXIED),
-    "delay": Fault("the store answers 100 ms later, for 3 s", delay, PROXIED),
+    "delay": Fault(
+        "the store answers 30 ms later, for 3 s", partial(delay, 0.015), PROXIED
+    ),
+    "long-delay": Fault(
+        "the store answers 100 ms later, for 3 s", partial(delay, 0.05), PROXIED
+    ),
     "cut": Fault("connections to the store are cut ten times", cut, PROXIED),
     "half-open": Fault("connections to the store are half open for 3 s", half_open, PROXIED),
     "hang": Fault("the provider does not answer for 3 s", partial(answer_badly, "hang")),

@@ -100,8 +100,8 @@ class Setting(NamedTuple):
 
 
 class Site:
-    """One run under way. `clock` is what to add to the store's time to get monotonic time; `wrong`
-    collects what went wrong besides the messages."""
+    """One run under way. `clock` is what to add to the store's time to get monotonic time, `struck`
+    is when the last fault was injected; `wrong` collects what went wrong besides the messages."""
 
     def __init__(
         self, folder: Path, setting: Setting, lanes: tuple[Way, ...], server: Server
@@ -110,6 +110,7 @@ class Site:
         self.sink = StampingSink(folder / "arrivals")
         self.began = time.monotonic()
         self.clock = time.monotonic() - time.time()
+        self.struck = self.began
         self.workers: list[subprocess.Popen[bytes]] = []
         self.heard: list[str] = []
         self.wrong: list[str] = []

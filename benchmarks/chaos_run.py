@@ -63,7 +63,6 @@ class _Seen(NamedTuple):
     journals: Journals
     finding: Finding
     paces: dict[str, Pace]
-    began: float
     unclear: int
     stall: float
     left: dict[str, int]
@@ -77,8 +76,8 @@ async def run(name: str, seed: int, load: Load) -> tuple[Outcome, dict[str, Any]
         async with site(Path(folder), fault.setting, load.rate) as (place, near):
             conditions = machine.describe(await place.store.client.info())
             memory = await place.memory()
-            began = await _inflict(place, near, fault, seed, fault.seconds or load.seconds)
-            seen = await _look(place, fault, began, memory)
+            await _inflict(place, near, fault, seed, fault.seconds or load.seconds)
+            seen = await _look(place, fault, memory)
             outcome = _outcome(place, fault, seen)
             outcome.fault, outcome.seed = name, seed
             outcome.wrong = [*place.wrong, *_wrong(fault, outcome)]
@@ -87,24 +86,23 @@ async def run(name: str, seed: int, load: Load) -> tuple[Outcome, dict[str, Any]
             return outcome, conditions
 
 
-async def _inflict(place: Site, near: Store, fault: Fault, seed: int, seconds: float) -> float:
-    """Produce, inject at the seeded time, drain; when it was injected."""
+async def _inflict(place: Site, near: Store, fault: Fault, seed: int, seconds: float) -> None:
+    """Produce, inject at the seeded time, drain."""
     dice = random.Random(seed)
     place.sink.stall()
     producing = asyncio.create_task(place.produce(seconds, near))
     try:
         await place.arrived(int(place.rate * dice.uniform(1, 2)))
-        began = time.monotonic()
+        place.struck = time.monotonic()
         await fault.inject(place, dice)
         await producing
         await place.drain()
-        return began
     finally:
         producing.cancel()
         await asyncio.gather(producing, return_exceptions=True)
 
 
-async def _look(place: Site, fault: Fault, began: float, memory: int) -> _Seen:
+async def _look(place: Site, fault: Fault, memory: int) -> _Seen:
     left = await place.leftovers()
     unclear, stall = place.sink.unclear("/resend"), place.sink.stall()
     journals = await place.journals()
@@ -121,7 +119,7 @@ async def _look(place: Site, fault: Fault, began: float, memory: int) -> _Seen:
         for way in place.lanes
     }
     grown = await place.memory() - memory
-    return _Seen(journals, check(journals), paces, began, unclear, stall, left, grown)
+    return _Seen(journals, check(journals), paces, unclear, stall, left, grown)
 
 
 def _outcome(place: Site, fault: Fault, seen: _Seen) -> Outcome:
@@ -139,7 +137,7 @@ def _outcome(place: Site, fault: Fault, seen: _Seen) -> Outcome:
         taken=len(found.taken),
         ended=len(found.ended),
         strays=len(found.strays),
-        recovery_s=recovery(seen.journals, seen.began),
+        recovery_s=recovery(seen.journals, place.struck),
         kept=all(item.worst <= item.promised for item in paces),
         slack_ms=max(item.slack for item in paces) * 1000,
         stall_ms=seen.stall * 1000,
