@@ -297,8 +297,8 @@ class Site:
         """End all as an operator does."""
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)
-        waits = (asyncio.to_thread(worker.wait, END_SECONDS) for worker in self.workers)
-        if any(codes := await asyncio.gather(*waits)):
+        ends = (asyncio.to_thread(_end, worker) for worker in self.workers)
+        if any(codes := await asyncio.gather(*ends)):
             self.wrong.append(f"workers ended with {codes}")
         if traces := self.log.read_text().count("Traceback"):
             self.wrong.append(f"{traces} tracebacks in the log of the workers")
@@ -311,6 +311,15 @@ class Site:
             worker.kill()
             worker.wait()
         self.sink.close()
+
+
+def _end(worker: subprocess.Popen[bytes]) -> int:
+    """The exit code of a worker that drains; it is killed when that takes too long."""
+    try:
+        return worker.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        return worker.wait()
 
 
 async def _names(store: Store, pattern: str) -> list[bytes]:
