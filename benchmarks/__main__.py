@@ -22,6 +22,7 @@ PROGRAMS = {
     **{name: f"benchmarks.{name}" for name, *_ in SUITE},
     "durability": "benchmarks.durability",
     "dashboards": "benchmarks.dashboards",
+    "chaos": "benchmarks.chaos",
     "throttle": "benchmarks.throttle",
     "autoscale": "benchmarks.autoscale",
     "rivals": "benchmarks.rivals",

@@ -11,11 +11,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import durability, idle, ingest, latency, machine, memory, throughput, transport
+from benchmarks import (
+    chaos,
+    durability,
+    idle,
+    ingest,
+    latency,
+    machine,
+    memory,
+    throughput,
+    transport,
+)
 from benchmarks.figures import markdown
 
 README = Path(__file__).parent / "README.md"
-MEASURED = (throughput, transport, ingest, latency, memory, idle, durability)
+MEASURED = (throughput, transport, ingest, latency, memory, idle, durability, chaos)
 
 
 def main(args: list[str]) -> None:

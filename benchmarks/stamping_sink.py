@@ -6,7 +6,14 @@ prints its port and obeys the lines on its stdin, each with a line on its stdout
 `count`                              how many requests have arrived
 `throttle SECONDS RETRY_AFTER`       answer 429 with that Retry-After for so long from now
 `delay PATH MILLISECONDS`            answer requests of a path later; 0 ends it
+`trouble KIND`                       from now on take requests and answer badly; `none` ends it
+`close`, `open`                      refuse connections; take them again
+`unclear PATH`                       how many messages were taken without an answer that says so
+`stall`                              the worst stall of this process since the first `stall`, in us
 `end`                                write FILE and leave
+
+Kinds of trouble: `hang` never answers, `reset` answers one byte, `garbage` what is not HTTP,
+`truncated` with half a JSON body, `partial` with one result for a batch, `500` refuses.
 
 Stamps are of CLOCK_MONOTONIC, in nanoseconds, when the sink reads the first and the last bytes of a
 request. They include what the sockets and a busy machine add to the moment of sending.
@@ -19,6 +26,7 @@ import subprocess
 import sys
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -35,6 +43,17 @@ ACCEPTED = (
     b'{"sid":"SM0000"}'
 )
 END_SECONDS = 30.0
+STALL_TICK = 0.005
+TROUBLE = {
+    "hang": b"",
+    "reset": b"H",
+    "garbage": b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+    "truncated": b'HTTP/1.1 201 Created\r\nContent-Length: 6\r\n\r\n{"sid"',
+    "partial": b'HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n{"results":[{"id":"a1"}]}',
+    "500": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+}
+UNCLEAR = ("hang", "reset", "garbage")
+"""After these a client cannot know whether its messages were taken."""
 
 
 class _Message(msgspec.Struct):
@@ -91,6 +110,9 @@ class Faults:
         self._until = 0.0
         self._throttled = b""
         self._delays: dict[str, float] = {}
+        self.trouble = ""
+        self.unclear: Counter[str] = Counter()
+        self.connections: set[Connection] = set()
 
     def throttle(self, seconds: float, retry_after: int) -> None:
         """Refuse with 429 for so long from now."""
@@ -117,10 +139,20 @@ class Connection(asyncio.Protocol):
         self._journal = journal
         self._faults = faults
         self._parser = httptools.HttpRequestParser(self)
-        self._read = self._first = 0
+        self._read = self._first = self._owed = 0
+        self._path = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
+        self._faults.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._faults.connections.discard(self)
+
+    def abort(self) -> None:
+        """Reset it; what it was about to answer stays unanswered."""
+        self._faults.unclear[self._path] += self._owed
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._read = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -136,14 +168,33 @@ class Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
+        if self._faults.trouble:
+            return self._misbehave(self._faults.trouble)
         answer, delay = self._faults.answer(self._path)
         accepted = answer is ACCEPTED
-        for sender, to in _messages(self._body):
+        messages = list(_messages(self._body))
+        for sender, to in messages:
             self._journal.note(self._first, self._read, self._path, sender, to, accepted)
         if delay:
-            asyncio.get_running_loop().call_later(delay, self._transport.write, answer)
+            self._owed = len(messages)
+            asyncio.get_running_loop().call_later(delay, self._write, answer)
         else:
             self._transport.write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        self._owed = 0
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+
+    def _misbehave(self, kind: str) -> None:
+        messages = list(_messages(self._body))
+        for sender, to in messages:
+            self._journal.note(self._first, self._read, self._path, sender, to, kind != "500")
+        if kind in UNCLEAR:
+            self._faults.unclear[self._path] += len(messages)
+        self._transport.write(TROUBLE[kind])
+        if kind in ("reset", "garbage"):
+            self._transport.close()
 
 
 def _messages(body: bytes) -> Iterator[tuple[str, int]]:
@@ -180,6 +231,22 @@ class StampingSink:
         """Answer requests of a path this many seconds late; 0 ends it."""
         self._ask(f"delay {path} {seconds * 1000}")
 
+    def trouble(self, kind: str) -> None:
+        """Answer everything badly, as the module says; `none` ends it."""
+        self._ask(f"trouble {kind}")
+
+    def refuse(self, refused: bool) -> None:
+        """Close the port and every connection, or open the port again."""
+        self._ask("close" if refused else "open")
+
+    def unclear(self, path: str) -> int:
+        """Messages of a path that were taken without an answer that says so."""
+        return self._ask(f"unclear {path}")
+
+    def stall(self) -> float:
+        """The worst stall of its process since this was first asked, in seconds."""
+        return self._ask("stall") / 1e6
+
     def end(self) -> list[Arrival]:
         """Stop it; everything that has arrived."""
         self._ask("end")
@@ -212,37 +279,72 @@ class _Orders:
 
     def __init__(self, file: Path) -> None:
         self.journal = Journal()
-        self.faults = Faults()
+        self._faults = Faults()
         self._file = file
+        self._server: asyncio.Server | None = None
+        self._port = 0
+        self._watch: asyncio.Task[None] | None = None
+        self._stall = 0.0
 
-    def obey(self, line: str) -> bool:
+    async def listen(self) -> int:
+        """Take connections; the port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self.journal, self._faults), "127.0.0.1", self._port, backlog=4096
+        )
+        self._port = int(self._server.sockets[0].getsockname()[1])
+        return self._port
+
+    def refuse(self) -> None:
+        """Take no connections any more."""
+        assert self._server is not None
+        self._server.close()
+        for connection in list(self._faults.connections):
+            connection.abort()
+
+    async def obey(self, line: str) -> bool:
         """Do what a line says; False for the last one."""
+        number = None
         match line.split():
             case ["throttle", seconds, retry_after]:
-                self.faults.throttle(float(seconds), int(retry_after))
+                self._faults.throttle(float(seconds), int(retry_after))
             case ["delay", path, milliseconds]:
-                self.faults.delay(path, float(milliseconds) / 1000)
+                self._faults.delay(path, float(milliseconds) / 1000)
+            case ["trouble", kind] if kind == "none" or kind in TROUBLE:
+                self._faults.trouble = "" if kind == "none" else kind
+            case ["close"]:
+                self.refuse()
+            case ["open"]:
+                await self.listen()
+            case ["unclear", path]:
+                number = self._faults.unclear[path]
+            case ["stall"]:
+                self._watch = self._watch or asyncio.create_task(self._measure_stall())
+                number = int(self._stall * 1e6)
             case ["end"]:
                 self.journal.save(self._file)
             case ["count"]:
                 pass
             case _:
                 raise SystemExit(f"unknown order {line!r}")
-        print(len(self.journal), flush=True)
+        print(len(self.journal) if number is None else number, flush=True)
         return line.strip() != "end"
+
+    async def _measure_stall(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(STALL_TICK)
+            self._stall = max(self._stall, time.monotonic() - before - STALL_TICK)
 
 
 async def _serve(file: Path) -> None:
     loop, orders = asyncio.get_running_loop(), _Orders(file)
-    server = await loop.create_server(
-        lambda: Connection(orders.journal, orders.faults), "127.0.0.1", 0, backlog=4096
-    )
-    print(server.sockets[0].getsockname()[1], flush=True)
+    print(await orders.listen(), flush=True)
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    while (line := await lines.readline()) and orders.obey(line.decode()):
+    while (line := await lines.readline()) and await orders.obey(line.decode()):
         pass
-    server.close()
+    orders.refuse()
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def test_the_report_fills_the_marks_of_the_page(tmp_path: Path) -> None:
 def test_the_page_has_a_mark_for_every_table() -> None:
     marks = {name for name, _ in MARK.findall(PAGE.read_text())}
     wanted = {"machine", "throughput", "throughput-single", "transport", "ingest", "latency"}
-    assert wanted | {"memory", "idle"} <= marks
+    assert wanted | {"memory", "idle", "chaos"} <= marks
 
 
 def test_durability(tmp_path: Path) -> None:

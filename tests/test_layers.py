@@ -21,6 +21,7 @@ VOCABULARY = {
     "config": {"msgspec"},
     "convert": {"msgspec"},
     "errors": set(),
+    "failpoints": set(),
     "exchange": {"msgspec"},
     "messages": {"msgspec"},
     "metrics": {"msgspec", "prometheus_client"},

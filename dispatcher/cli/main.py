@@ -13,7 +13,7 @@ from importlib import import_module
 import click
 from click.shell_completion import CompletionItem
 
-from dispatcher import __version__
+from dispatcher import __version__, failpoints
 from dispatcher.errors import ConfigError, DispatcherError, UsageError
 
 COMMANDS = {
@@ -87,6 +87,7 @@ def root(ctx: click.Context, config: str | None) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a command may return or `ctx.exit` its own."""
     try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
         code = root.main(args, prog_name="dispatcher", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from dispatcher import metrics
+from dispatcher import failpoints, metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
@@ -71,6 +71,7 @@ class Heart:
                 pause = min(1.0, self._lease / 10)
 
     async def _beat(self, *, first: bool = False) -> Heartbeat:
+        failpoints.passed("before_heartbeat")
         before = monotonic()
         try:
             async with asyncio.timeout(max(LEAST_PATIENCE, self._lease / 3)):
@@ -78,6 +79,7 @@ class Heart:
         except TimeoutError:
             raise StoreUnavailable("store did not answer in time") from None
         after = monotonic()
+        failpoints.passed("after_heartbeat")
         self._until = before + self._lease
         self._clock.learn(beat.now_us, before, after)
         self._numbered(beat.control)
@@ -96,7 +98,9 @@ class Heart:
             silent = (beat.now_us - float(value)) / 1e6
             if silent <= self._lease or monotonic() - since < self._lease / 2:
                 continue
+            failpoints.passed("before_reclaim")
             moved = await self._queue.reclaim_dead(name, value, self._lease)
+            failpoints.passed("after_reclaim")
             if moved is None:  # it has beaten since, or its own lease is longer
                 self._seen[name] = (value, monotonic())
                 continue

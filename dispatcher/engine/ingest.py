@@ -15,6 +15,7 @@ from zlib import crc32
 
 import msgspec
 
+from dispatcher import failpoints
 from dispatcher.engine.cutting import Fork, Lanes, Way
 from dispatcher.errors import (
     ConfigError,
@@ -310,7 +311,8 @@ class OpenBatch:
 
     async def enqueue(self, queue: Queue, part: Part) -> Accepted:
         """Write one part, at most once however often it is called. Raises StoreUnavailable."""
-        return await queue.enqueue(
+        failpoints.passed("before_enqueue")
+        accepted = await queue.enqueue(
             self.envelope.batch,
             part.first,
             part.check,
@@ -323,6 +325,8 @@ class OpenBatch:
             lanes=part.lanes,
             entries=part.entries,
         )
+        failpoints.passed("after_enqueue")
+        return accepted
 
     async def enqueue_patiently(
         self, queue: Queue, part: Part, patience: float, waiting: Callable[[str], None]

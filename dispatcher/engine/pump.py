@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
-from dispatcher import metrics
+from dispatcher import failpoints, metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.intake import Intake
@@ -200,6 +200,7 @@ class Pump:
         held = [
             Wanted(lane.name, lane.cost, lane.most(), lane.wants()) for lane in self.lanes.values()
         ]
+        failpoints.passed("before_claim")
         before = monotonic()
         self._claiming = True
         claim = await self._queue.claim(
@@ -211,6 +212,7 @@ class Pump:
             self._probe,
         )
         after = monotonic()
+        failpoints.passed("after_claim")
         metrics.CLAIMS.inc()
         self._numbered(claim.control)
         self._clock.learn(claim.now_us, before, after)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
-from dispatcher import providers
+from dispatcher import failpoints, providers
 from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.crossing import Ferry
 from dispatcher.engine.gauges import Gauges
@@ -272,6 +272,7 @@ class _Life:
 
     async def _drain(self, roles: list[asyncio.Task[None]]) -> None:
         """Stop claiming, return what is unsent, let what is in flight end, settle, leave."""
+        failpoints.passed("before_drain")
         for pump in self._pumps.values():
             pump.stop()
         pumps = [role for role in roles if role.get_name().startswith("pump ")]
@@ -287,6 +288,7 @@ class _Life:
                 await self._settler.flushed()
                 if self._store.keys.places:
                     await self._ferry.carry()
+                failpoints.passed("before_leave")
                 await self._queue.leave(self.name)
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("the store does not answer; others take over after the lease (%s)", error)

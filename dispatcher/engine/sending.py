@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
-from dispatcher import metrics
+from dispatcher import failpoints, metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import RECIPIENT_LIMIT, HeldEntry
 from dispatcher.engine.lane import Send, messages
@@ -151,7 +151,9 @@ class Sender:
             request.write_by = write_by
         else:  # where connections always take longer than a slot lasts, one goes out nevertheless
             self._patient = True
+        failpoints.passed("before_send")
         self._transport.send(request, partial(self._done, sends, len(rows), monotonic()))
+        failpoints.passed("after_send")
 
     async def quiet(self) -> None:
         """Wait until nothing is in flight; request time-outs bound it."""
@@ -199,6 +201,7 @@ class Sender:
                 self.send(part)
 
     def _done(self, sends: Sequence[Send], count: int, started: float, result: Result) -> None:
+        failpoints.passed("after_answer")
         self.inflight -= 1
         self.messages -= count
         if not self.inflight:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from dispatcher import metrics
+from dispatcher import failpoints, metrics
 from dispatcher.engine.clock import monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.meters import count_settled
@@ -122,8 +122,10 @@ class Settler:
         breakers = [(name, ok, failed, down) for name, (ok, failed, down) in self._breakers.items()]
         self._breakers = {}
         self._number += 1
+        failpoints.passed("before_settle")
         started = monotonic()
         verdicts = await self._call(settlements, throttled, breakers)
+        failpoints.passed("after_settle")
         metrics.SETTLE_SECONDS.of().observe(monotonic() - started)
         self._writing = 0
         for entry, settlement, owned in zip(entries, settlements, verdicts, strict=True):

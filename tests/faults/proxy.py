@@ -1,9 +1,10 @@
-"""A proxy in front of the store that loses replies to order."""
+"""A proxy in front of the store that disturbs its connections to order."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from random import Random
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
@@ -13,8 +14,9 @@ from dispatcher.store.scripts import Script
 
 
 class Proxy:
-    """Listens on `url` and passes everything on, but for the replies it is told to lose: then the
-    server has run the script and the client finds its connection closed."""
+    """Listens on `url` and passes everything on, unless told otherwise. Where a reply is lost, the
+    server has carried out the command and the client finds its connection closed. `delay` is how
+    many seconds late every piece is, in both directions; `lost` counts replies."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -22,6 +24,10 @@ class Proxy:
         self._order: tuple[bytes, int] | None = None
         self._met = self._left = 0
         self._links: set[asyncio.Task[None]] = set()
+        self._share = 0.0
+        self._frozen = asyncio.Event()
+        self._random = Random()
+        self.delay = 0.0
         self.lost = 0
 
     async def __aenter__(self) -> Self:
@@ -44,17 +50,42 @@ class Proxy:
         self._order = (script._sha.encode(), every)
         self._met, self._left = 0, times
 
+    def drop(self, share: float, seed: int = 0) -> None:
+        """Lose this share of all replies, whatever they answer; 0 ends it."""
+        self._share, self._random = share, Random(seed)
+
+    def cut(self) -> int:
+        """Close every connection there is; how many those were."""
+        for link in self._links:
+            link.cancel()
+        return len(self._links)
+
+    def freeze(self) -> None:
+        """Leave connections open, old and new ones, and let nothing pass through them."""
+        self._frozen.set()
+
+    def thaw(self) -> None:
+        """Let new connections work again. Those that were there stay open and dead."""
+        self._frozen = asyncio.Event()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._links.add(task)
-        link = _Link(self, reader, writer)
+        link = _Link(self, self._frozen, reader, writer)
         try:
             with suppress(OSError, asyncio.CancelledError):
                 await link.run(self._store.url)
         finally:
             writer.close()
             self._links.discard(task)
+
+    def drops(self) -> bool:
+        """Whether the reply that is on its way now is to be lost."""
+        if not self._share or self._random.random() >= self._share:
+            return False
+        self.lost += 1
+        return True
 
     def strikes(self, chunk: bytes) -> bool:
         """Whether the reply to what begins in this piece is to be lost."""
@@ -72,9 +103,13 @@ class _Link:
     """One connection; a client has one command under way at a time."""
 
     def __init__(
-        self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        proxy: Proxy,
+        frozen: asyncio.Event,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
-        self._proxy, self._reader, self._writer = proxy, reader, writer
+        self._proxy, self._frozen, self._reader, self._writer = proxy, frozen, reader, writer
         self._losing = False
 
     async def run(self, url: str) -> None:
@@ -96,10 +131,21 @@ class _Link:
     async def _up(self, writer: asyncio.StreamWriter) -> None:
         while chunk := await self._reader.read(1 << 16):
             self._losing = self._losing or self._proxy.strikes(chunk)
-            writer.write(chunk)
-            await writer.drain()
+            if await self._passes():
+                writer.write(chunk)
+                await writer.drain()
 
     async def _down(self, reader: asyncio.StreamReader) -> None:
         while (chunk := await reader.read(1 << 16)) and not self._losing:
+            if not await self._passes():
+                continue
+            if self._proxy.drops():
+                return
             self._writer.write(chunk)
             await self._writer.drain()
+
+    async def _passes(self) -> bool:
+        """Whether a piece gets through, after the delay there is now."""
+        if self._proxy.delay:
+            await asyncio.sleep(self._proxy.delay)
+        return not self._frozen.is_set()

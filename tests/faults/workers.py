@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dispatcher import failpoints
 from dispatcher.store.opening import Store
 from tests.campaign import until
 
@@ -18,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def worker(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`dispatcher worker` with this configuration; killed in the end if it still runs."""
+def worker(config: Path, failpoint: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """`dispatcher worker` with this configuration, which may be told where to die; killed in the
+    end if it still runs."""
     command = [sys.executable, "-m", "dispatcher", "worker", "--config", str(config)]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), failpoints.VARIABLE: failpoint}
     with (config.parent / "worker.log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log, env=environ)
     try:
@@ -35,6 +37,11 @@ async def drain(process: subprocess.Popen[bytes]) -> int:
     """End a worker as an operator does; its exit code."""
     process.send_signal(signal.SIGTERM)
     return await asyncio.to_thread(process.wait, 20)
+
+
+def ended(processes: Iterable[subprocess.Popen[bytes]]) -> bool:
+    """Whether all of them have ended."""
+    return all(process.poll() is not None for process in processes)
 
 
 async def held_by(store: Store, process: subprocess.Popen[bytes]) -> int:

@@ -53,9 +53,13 @@ local function limit(name)
     interval = interval / math.min(1, tonumber(v[5]) + 0.05 * math.max(0, now - tonumber(v[6])) / 1000000)
   end
   -- What is booked ends one step after its last slot, at the rate of now. A slot further ahead than any
-  -- is given comes from a clock that stepped back.
+  -- is given comes from a clock that stepped back: the limit begins anew, as after a loss of its state.
   local tat, count = tonumber(v[3]), tonumber(v[16] or '1')
-  local slot = math.min(tat - tonumber(v[15] or interval), now + FAR + URGENT_MOST + 1000000)
+  local slot = tat - tonumber(v[15] or interval)
+  if slot > now + FAR + URGENT_MOST + 1000000 then
+    slot = now + H + G
+    redis.call('HSET', key('limit', name), 'tat', int(slot + count * interval), 'step', tostring(count * interval))
+  end
   local l = { name = name, interval = interval, pause = tonumber(v[4] or '0'), segments = v[11] == '1',
     window = (tonumber(v[2]) - 1) * interval, tat = slot + count * interval, units = count,
     quotas = v[12] and quotas_of(name), waits = v[13] ~= '' and v[13] or nil, served = v[14],

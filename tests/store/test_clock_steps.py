@@ -1,0 +1,53 @@
+"""The clock of the store steps back: what was planned by the old time does not wait for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.store.cell import OWN, Cell, entries_of
+
+MINUTE = 60.0
+
+
+async def step_back(cell: Cell) -> None:
+    """All times in the store lie a minute further ahead."""
+    await cell.pass_time(-MINUTE)
+    for name in await cell.client.zrange(cell.keys.name("workers"), 0, -1):
+        await cell.client.zincrby(cell.keys.name("workers"), MINUTE * 1e6, name)
+
+
+@pytest.mark.parametrize("rate", [0, 1000])
+async def test_lanes_are_visited_from_the_next_heartbeat_on(cell: Cell, rate: float) -> None:
+    await cell.limit(OWN, rate)
+    await cell.enqueue(500, size=50)
+    assert entries_of(await cell.claim("w1", 100))
+    await step_back(cell)
+    assert not entries_of(await cell.claim("w1", 100))
+    await cell.queue.heartbeat("w1")
+    await cell.claim("w1", 100)
+    await cell.pass_time(1)
+    assert entries_of(await cell.claim("w1", 100))
+
+
+async def test_a_limit_begins_anew_and_is_not_exceeded(cell: Cell) -> None:
+    await cell.limit(OWN, 1000)
+    await cell.enqueue(500, size=50)
+    await cell.claim("w1", 1000)
+    await step_back(cell)
+    await cell.queue.heartbeat("w1")
+    assert not entries_of(await cell.claim("w2", 1000))
+    state, now_us = await cell.limit_state(), await cell.store.inspector.now_us()
+    assert now_us < state["tat"] < now_us + 200_000
+
+
+async def test_a_worker_that_dies_is_missed(cell: Cell) -> None:
+    await step_back(cell)
+    beat = await cell.queue.heartbeat("w1")
+    assert beat.beats.keys() == {"w1", "w2"}
+    assert all(float(at) <= beat.now_us for at in beat.beats.values())
+
+
+async def test_heartbeats_ahead_of_each_other_are_no_step(cell: Cell) -> None:
+    ahead = int((await cell.queue.heartbeat("w1")).beats["w2"]) + 5_000_000
+    await cell.client.zadd(cell.keys.name("workers"), {"w2": ahead})
+    assert (await cell.queue.heartbeat("w1")).beats["w2"] == str(ahead)
