@@ -173,7 +173,7 @@ class _Life:
             self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered, outage
         )
         crossings = Crossings(store.client, store.keys)
-        self._ferry = Ferry(crossings, config.retention.status, config.worker.lease / 3)
+        self._ferry = Ferry(crossings, config.retention.status, config.worker.lease / 3, outage)
         self._settler = Settler(self._queue, self.name, config, outage, self._ferry.wake)
         self._limits = Limits(config, batch_sizes(providers))
         self._transports: list[Transport] = []
