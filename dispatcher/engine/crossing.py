@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from contextlib import suppress
 
+from dispatcher.engine.outage import Outage
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store.crossings import Crossings
-
-log = logging.getLogger(__name__)
 
 
 class Ferry:
     """The role of a worker that empties what leaves a cell: at once what it has settled itself, and
     every `look_seconds` what a worker that ended has left there."""
 
-    def __init__(self, crossings: Crossings, status_seconds: float, look_seconds: float) -> None:
+    def __init__(
+        self, crossings: Crossings, status_seconds: float, look_seconds: float, outage: Outage
+    ) -> None:
         self._crossings = crossings
+        self._outage = outage
         self._status_seconds = status_seconds
         self._look_seconds = look_seconds
         self._wake = asyncio.Event()
@@ -33,9 +34,10 @@ class Ferry:
         while True:
             try:
                 await self.carry()
+                self._outage.answered("carry")
                 pause = 0.05
             except StoreUnavailable as error:
-                log.warning("moves to another cell: %s", error)
+                self._outage.failed("carry", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
                 continue

@@ -29,8 +29,8 @@ STEP_SECONDS = 0.1
 STEP_SHARE = 0.1
 """Most of the time that the steps of a round may take."""
 STEP_KEYS = 1000
-TIDY_KEYS = 100
-"""Keys that one call looks at."""
+TIDY_KEYS = 10
+"""Keys that one call looks at; of a lane it may read some megabytes of entries."""
 UNUSED_SECONDS = 30 * 86_400.0
 """A lane or limit that nobody used for so long is forgotten."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 
 from dispatcher.engine.clock import monotonic
 from dispatcher.errors import STORE_STATES, StoreState, StoreUnavailable
@@ -13,48 +14,61 @@ QUIET_SECONDS = 10.0
 """A state that comes and goes is said again after so long at the earliest."""
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """What all parts of an outage share; roles are named by their cell and what they do."""
+
+    failing: dict[tuple[str, str], StoreState] = field(default_factory=dict)
+    said: dict[StoreState, float] = field(default_factory=dict)
+    told: set[StoreState] = field(default_factory=set)
+    since: float = 0.0
+
+
 class Outage:
     """Gathers what the roles of a process meet. An outage begins when one of them gets no answer,
     and is over when all that got none have had one."""
 
     def __init__(self) -> None:
-        self._failing: dict[str, StoreState] = {}
-        self._said: dict[StoreState, float] = {}
-        self._told: set[StoreState] = set()
-        self._since = 0.0
+        self._cell = ""
+        self._trouble = _Trouble()
+
+    def of(self, cell: str) -> Outage:
+        """The same, for the roles of one cell: an answer to them is none to those of another."""
+        part = Outage()
+        part._cell, part._trouble = cell, self._trouble
+        return part
 
     @property
     def reason(self) -> str:
         """What is wrong now, in a few words; empty while nothing is."""
-        state = next(reversed(self._failing.values()), None)
+        state = next(reversed(self._trouble.failing.values()), None)
         return "" if state is None else STORE_STATES[state]
 
     def failed(self, role: str, error: StoreUnavailable) -> None:
         """This role got no answer and will ask again."""
-        now, state = monotonic(), error.state
-        if not self._failing:
-            self._since = now
-        self._failing.pop(role, None)
-        self._failing[role] = state
-        if state not in self._told and now >= self._said.get(state, 0.0) + QUIET_SECONDS:
-            self._told.add(state)
-            self._said[state] = now
+        now, state, trouble = monotonic(), error.state, self._trouble
+        if not trouble.failing:
+            trouble.since = now
+        trouble.failing.pop((self._cell, role), None)
+        trouble.failing[self._cell, role] = state
+        if state not in trouble.told and now >= trouble.said.get(state, 0.0) + QUIET_SECONDS:
+            trouble.told.add(state)
+            trouble.said[state] = now
             log.warning("%s; waiting", error)
 
     def answered(self, role: str) -> None:
         """This role got what it asked for."""
-        if role in self._failing:
-            del self._failing[role]
-            if not self._failing:
-                self._end()
+        if self._trouble.failing.pop((self._cell, role), None) and not self._trouble.failing:
+            self._end()
 
     def over(self) -> None:
         """The store is well, whatever a role may have met before."""
-        if self._failing:
-            self._failing.clear()
-            self._end()
+        for cell, role in list(self._trouble.failing):
+            if cell == self._cell:
+                self.answered(role)
 
     def _end(self) -> None:
-        if self._told:
-            log.warning("store is well again after %.1f s", monotonic() - self._since)
-        self._told.clear()
+        if self._trouble.told:
+            seconds = monotonic() - self._trouble.since
+            log.warning("store is well again after %.1f s", seconds)
+        self._trouble.told.clear()

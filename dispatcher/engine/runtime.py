@@ -128,17 +128,18 @@ class Worker:
 
     async def _serve(self, cell: str, providers: dict[str, Provider], stop: asyncio.Event) -> None:
         """A worker that was declared dead starts again under a new name."""
+        outage = self._outage.of(cell)
         for number in count():
             if stop.is_set():
                 return
             name = f"{self._name}-{number}"
             own, common = self._store.cells[cell], self._store.keys
-            life = _Life(self._config, own, common, providers, name, self._outage)
+            life = _Life(self._config, own, common, providers, name, outage)
             life.again = number > 0
             try:
                 await life.run(stop)
             except WorkerLost as error:
-                self._outage.over()
+                outage.over()
                 log.warning("%s; what it held is with others now, starting anew", error)
 
 
@@ -172,7 +173,7 @@ class _Life:
             self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered, outage
         )
         crossings = Crossings(store.client, store.keys)
-        self._ferry = Ferry(crossings, config.retention.status, config.worker.lease / 3)
+        self._ferry = Ferry(crossings, config.retention.status, config.worker.lease / 3, outage)
         self._settler = Settler(self._queue, self.name, config, outage, self._ferry.wake)
         self._limits = Limits(config, batch_sizes(providers))
         self._transports: list[Transport] = []

@@ -184,6 +184,8 @@ def join_fields(cells: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
         values = [fields[key] for fields in cells if key in fields]
         if key in TIMES:
             joined[key] = min(values, key=int)
+        elif key in LAST:
+            joined[key] = max(values, key=int)
         elif (
             key not in TEXTS
             and not key.startswith("p:")

@@ -155,6 +155,9 @@ def _waiting(lane: str, queue: str, entry_id: str, fields: dict[bytes, bytes]) -
     return Waiting(lane, queue, entry_id, int(fields[b"n"]), body, number(b"a"), number(b"r"))
 
 
-def _item(item_id: bytes, lane: bytes, messages: int, body: bytes, ambiguous: int) -> Waiting:
+def _item(
+    item_id: bytes, lane: bytes, messages: int, body: bytes, ambiguous: int, reclaims: int
+) -> Waiting:
     unclear = None if ambiguous < 0 else ambiguous
-    return Waiting(lane.decode(), SCHEDULED, item_id.decode(), messages, body, unclear, None)
+    taken = None if reclaims < 0 else reclaims
+    return Waiting(lane.decode(), SCHEDULED, item_id.decode(), messages, body, unclear, taken)

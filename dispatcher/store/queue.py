@@ -16,6 +16,7 @@ import redis.asyncio as aioredis
 from dispatcher.errors import DispatcherError, StoreFull, TenantFull
 from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
+from dispatcher.store.cells_client import at_cell
 from dispatcher.store.claims import Claim, Wanted, read_grant
 from dispatcher.store.keys import Keys
 from dispatcher.store.memory import Memory
@@ -150,7 +151,7 @@ class Queue:
         self._reclaim = Script(client, keys, "reclaim")
         self._sweep = Script(client, keys, "sweep")
         self._writable = Script(client, keys, "writable")
-        self._memory = Memory(client)
+        self._memory = Memory(at_cell(client, keys.tag))
 
     async def enqueue(
         self,

@@ -51,6 +51,15 @@ async def test_it_is_sent_once_and_adds_up(over_cells: Start, simulator_url: str
     await assert_nothing_left(run)
 
 
+async def test_it_is_due_in_every_cell_at_the_same_time(
+    over_cells: Start, simulator_url: str
+) -> None:
+    run = await over_cells(halves(simulator_url))
+    due_us = await run.store.inspector.now_us() + 3_600_000_000
+    batch = await run.submit(numbers(400), send_at_us=due_us)
+    assert (await run.view(batch)).due_us == due_us
+
+
 @pytest.mark.parametrize("cell", ["main", "eu"])
 async def test_a_part_that_missed_a_cell_is_completed_when_it_comes_again(
     over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch, cell: str

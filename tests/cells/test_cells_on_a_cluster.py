@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from dispatcher.config import load
+from dispatcher.errors import StoreFull, StoreUnavailable
 from dispatcher.simulator import Simulator
 from dispatcher.store.embedded import find_server
 from dispatcher.store.opening import open_store
 from dispatcher.store.submissions import Submissions
 from tests.campaign import SID, Campaign, numbers
 from tests.cells.conftest import halves, in_cell
-from tests.faults.nodes import cluster
+from tests.faults.nodes import Node, cluster
+
+
+async def assert_takes_nothing_when_full(run: Campaign, node: Node) -> None:
+    """Messages for both nodes are refused while one of them is full."""
+    used = (await node.client.info("memory"))["used_memory"]
+    await node.client.config_set("maxmemory", used)
+    async with open_store(run.config.store) as store:  # which has not looked before
+        with pytest.raises((StoreFull, StoreUnavailable), match="of maxmemory are in use"):
+            await Campaign(run.config, store, run.simulator).submit(numbers(50))
+    await node.client.config_set("maxmemory", 0)
 
 
 async def test_they_share_the_load_of_a_batch(
@@ -38,5 +51,7 @@ async def test_they_share_the_load_of_a_batch(
                 assert await run.finished(last) == {"cancelled": 100}
             assert set(await store.inspector.batches()) == {batch, moved, last}
             assert await store.inspector.unfinished() == 0
+            for node in built.masters:
+                await assert_takes_nothing_when_full(run, node)
         holding = [await node.client.dbsize() for node in built.masters]
         assert min(holding) > 0

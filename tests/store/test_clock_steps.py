@@ -40,6 +40,15 @@ async def test_a_limit_begins_anew_and_is_not_exceeded(cell: Cell) -> None:
     assert now_us < state["tat"] < now_us + 200_000
 
 
+async def test_a_provider_that_was_down_is_tried_again(cell: Cell) -> None:
+    await cell.enqueue(50)
+    await cell.settle("w1", breakers=[("p", 0, 1, 1)])
+    assert (await cell.claim("w1")).breaker == "open"
+    await step_back(cell)
+    await cell.queue.heartbeat("w1")
+    assert (await cell.claim("w1")).breaker == "probe"
+
+
 async def test_a_worker_that_dies_is_missed(cell: Cell) -> None:
     await step_back(cell)
     beat = await cell.queue.heartbeat("w1")

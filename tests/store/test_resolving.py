@@ -155,3 +155,24 @@ async def _drive(
             if status in (Status.DEAD, Status.UNKNOWN)
         }
         await cell.queue.leave("w1")
+
+
+async def test_a_status_does_not_outlive_its_batch(cell: Cell) -> None:
+    await settled(cell, [Status.UNKNOWN] * 2)
+    batch = cell.keys.name("batch", cell.batch)
+    await cell.client.expire(batch, 60)
+    message = f"{cell.batch}-0"
+    await resolver(cell).resolve(message, Status.DELIVERED, status_seconds=3600)
+    kept = await cell.client.ttl(cell.keys.status(cell.batch, 0))
+    assert 60 < kept <= await cell.client.ttl(batch)
+
+
+async def test_the_totals_are_those_of_the_lanes(cell: Cell) -> None:
+    await settled(cell, [Status.UNKNOWN] * 3)
+    for index, status in enumerate((Status.SENT, Status.DELIVERED, Status.DEAD)):
+        message = f"{cell.batch}-{index}"
+        await resolver(cell).resolve(message, status, status_seconds=3600)
+    totals = await cell.client.hgetall(cell.keys.name("totals"))
+    lane = await cell.lane()
+    assert totals == {b"sent": b"2", b"dead": b"1"}
+    assert (lane["sent"], lane["dead"]) == ("2", "1")

@@ -40,11 +40,13 @@ local function forward()
   end
 end
 
--- Open: nothing until its time. After that one request probes; the others wait for its outcome.
+-- Open: nothing until its time. After that one request probes; the others wait for its outcome. A time
+-- further ahead than any that is set comes from a clock that stepped back.
 local function breaker_state()
-  local state = redis.call('HMGET', key('breaker', provider), 'state', 'until')
+  local state = redis.call('HMGET', key('breaker', provider), 'state', 'until', 'cooldown')
   if not state[1] or state[1] == 'closed' then return 'closed', 0 end
-  if tonumber(state[2]) > now then return state[1], tonumber(state[2]) end
+  local ends, most = tonumber(state[2]), math.max(probe_limit, tonumber(state[3] or '0')) + 1000000
+  if ends > now and ends <= now + most then return state[1], ends end
   return 'probe', 0
 end
 

@@ -11,7 +11,7 @@ local lane, class, tenant = split_queue(name)
 local queue, workers, FRONT = KEYS[1], key('workers'), 16
 local entries, messages, consumers, wrong = 0, 0, 0, 0
 if redis.call('TYPE', queue).ok ~= 'stream' then return { 0, 0, 0, 0, 0 } end
-if not group_of(queue) then redis.call('XGROUP', 'CREATE', queue, GROUP, '0') end
+if not group_of(queue) then restore_group(queue, now) end
 
 -- As many of its rows may have been sent as its holder noted, all of them where that is not known.
 local function put_back(id, holder)
@@ -67,6 +67,7 @@ local function find_again()
   end
 end
 
+if redis.call('EXISTS', queue) == 0 then return { 0, 0, 0, 0, 0 } end
 for _, item in ipairs(redis.call('XINFO', 'CONSUMERS', queue, GROUP)) do
   if left > 0 and redis.call('EXISTS', queue) == 1 then reap(fields_of(item)) end
 end

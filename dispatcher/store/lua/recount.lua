@@ -13,10 +13,12 @@ local function group_of(queue)
   end
 end
 
--- Messages and entries of a queue that no worker has, of its first `most` entries.
+-- Messages and entries of a queue that no worker has, of its first `most` entries. Where more are known
+-- to wait none is read: there is at least a message in each.
 local function waiting_in(queue, most)
   local group, messages = group_of(queue), 0
   if group and group.lag == 0 then return 0, 0 end
+  if group and group.lag and group.lag > most then return group.lag, most end
   local entries = redis.call('XRANGE', queue, group and '(' .. group.last or '-', '+', 'COUNT', most)
   for _, item in ipairs(entries) do messages = messages + tonumber(fields_of(item[2]).n) end
   return messages, #entries

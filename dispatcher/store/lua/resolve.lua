@@ -23,9 +23,13 @@ if redis.call('HEXISTS', KEYS[1], 'total') == 1 then
   redis.call('HINCRBY', KEYS[1], WORDS[after], 1)
   if ARGV[11] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[11], -1) end
   if ARGV[12] ~= '' then redis.call('HINCRBY', KEYS[1], ARGV[12], 1) end
+  -- No status outlives its batch: a replay would take the message for one that the batch counts.
+  if redis.call('TTL', KEYS[1]) >= 0 then redis.call('EXPIRE', KEYS[1], ARGV[10]) end
 end
 if before == 'u' then
-  redis.call('HINCRBY', key('lane', ARGV[9]), after == 'd' and 'dead' or 'sent', 1)
+  for _, hash in ipairs({ key('lane', ARGV[9]), key('totals') }) do
+    redis.call('HINCRBY', hash, after == 'd' and 'dead' or 'sent', 1)
+  end
 end
 if ARGV[8] == '' then
   redis.call('ZREM', key('dead'), message)
