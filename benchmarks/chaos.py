@@ -5,7 +5,8 @@ holds messages that may have been sent while the other sends them again.
 or as often as the minutes allow; each on a store, workers and a provider of its own. Three journals
 are compared then: what the producer was told is accepted, what arrived, what the store says. Exit
 code 1 when something was lost, sent more often than promised, faster than the limits, or left
-behind; the seed and the whole story of some of the messages are printed then.
+behind; the seed and the whole story of some of the messages are printed then. The results replace
+those of the last run: `./run bench --results FOLDER chaos FAULT` leaves these alone.
 """
 
 from __future__ import annotations
@@ -97,10 +98,10 @@ def main(args: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(FAULTS))
-    parser.add_argument("--minutes", type=float, default=0.0, help="go on for so long")
-    parser.add_argument("--seed", type=int, default=1, help="of the first run of each fault")
-    parser.add_argument("--rate", type=float, default=RATE, help="messages per second")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of messages in a run")
+    parser.add_argument("--minutes", type=float, default=0.0, help="go on for so long, else once")
+    parser.add_argument("--seed", type=int, default=1, help="of the first run (%(default)s)")
+    parser.add_argument("--rate", type=float, default=RATE, help="messages/s (%(default)g)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of messages (%(default)g)")
     options = parser.parse_args(args)
     for name in options.faults:
         if name not in FAULTS:

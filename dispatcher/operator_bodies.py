@@ -124,20 +124,20 @@ class _Letters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tenant: str | None = None
     status: Literal["dead", "unknown"] | None = None
     since: str | None = None
+    all: bool = False
     dry_run: bool = False
 
 
 class ReplayLetters(_Letters, frozen=True, kw_only=True):
-    """The letters that are meant; all that is given must fit. `rate` such as "10/s", else as fast
-    as limits allow. A dry run only counts."""
+    """The letters that are meant; all that is given must fit, and `all` is needed where nothing
+    is: among them are messages that may have been sent. `rate` such as "10/s", else as fast as
+    limits allow. A dry run only counts."""
 
     rate: str | None = None
 
 
 class DropLetters(_Letters, frozen=True, kw_only=True):
     """The letters that are meant; `all` is needed where nothing else is given."""
-
-    all: bool = False
 
 
 class LettersCounted(Struct, frozen=True):

@@ -22,8 +22,14 @@ from dispatcher.errors import DispatcherError
 def main(args: list[str]) -> int:
     """Command line; 1 if any expression returned no series."""
     parser = argparse.ArgumentParser(prog="./run dashboards", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=80, help="how long the load lasts")
-    parser.add_argument("--pictures", type=Path, default=draw.FOLDER, metavar="FOLDER")
+    parser.add_argument("--seconds", type=int, default=80, help="of load (%(default)s)")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        default=draw.FOLDER,
+        metavar="FOLDER",
+        help="where the PNGs go, else grafana/preview",
+    )
     options = parser.parse_args(args)
     if shutil.which("prometheus") is None:
         print("dashboards: prometheus is not installed (Debian: prometheus)", file=sys.stderr)

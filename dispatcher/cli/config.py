@@ -7,6 +7,7 @@ import json
 import click
 
 from dispatcher import providers
+from dispatcher.cli.operating import counted
 from dispatcher.cli.options import State, config_option, config_path, json_option, load_config
 from dispatcher.config import Config
 from dispatcher.display import to_builtins, to_toml
@@ -56,5 +57,5 @@ def show(state: State, as_json: bool) -> None:
 
 
 def _summary(loaded: Config) -> str:
-    sections = ("providers", "senders", "carriers", "limits", "routes", "tenants")
-    return ", ".join(f"{len(getattr(loaded, section))} {section}" for section in sections)
+    nouns = ("provider", "sender", "carrier", "limit", "route", "tenant")
+    return ", ".join(counted(len(getattr(loaded, f"{noun}s")), noun) for noun in nouns)

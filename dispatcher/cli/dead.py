@@ -120,20 +120,28 @@ def show(state: State, message: str, as_json: bool) -> None:
 @config_option
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
 @_selecting
+@click.option("--all", "everything", is_flag=True, help="Needed where nothing else is given.")
 @click.option("--rate", metavar="RATE", help="How fast, e.g. 10/s; else as fast as limits allow.")
 @click.option("--dry-run", is_flag=True, help="Count what is meant; change nothing.")
 @json_option
 @click.pass_obj
 def replay(
-    state: State, selection: Selection, rate: str | None, dry_run: bool, as_json: bool
+    state: State,
+    selection: Selection,
+    everything: bool,
+    rate: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Send dead letters again, beside the live traffic and within all limits. With --rate each
-    message waits in the store for its time: this command need not stay.
+    message waits in the store for its time: this command need not stay. What may have been sent
+    (--code unknown) may arrive twice.
 
     \b
     Example: dispatcher dead replay --code 30008 --since 2h --rate 10/s
     """
     interval_us = 0.0 if rate is None else even_interval(rate, "--rate")
+    _check_meant(selection, everything or dry_run)
     action = acting("dead replay", selection.words(), "" if rate is None else f"at {rate}")
     done = run(_replay(load_config(state), selection, interval_us, action, dry_run))
     _report(done, "replayed", as_json)
@@ -155,12 +163,17 @@ def drop_(
     \b
     Example: dispatcher dead drop --code 21211 --since 24h --dry-run
     """
-    if selection.everything and not (everything or dry_run):
-        raise UsageError("say which letters: MESSAGE, an option such as --code, or --all")
+    _check_meant(selection, everything or dry_run)
     done = run(
         _drop(load_config(state), selection, acting("dead drop", selection.words()), dry_run)
     )
     _report(done, "dropped", as_json)
+
+
+def _check_meant(selection: Selection, all_are: bool) -> None:
+    """Raises UsageError when nothing says which letters."""
+    if selection.everything and not all_are:
+        raise UsageError("say which letters: MESSAGE, an option such as --code, or --all")
 
 
 async def _list(config: Config, selection: Selection, most: int) -> dict[str, Any]:

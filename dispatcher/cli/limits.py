@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
-import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from dispatcher.cli.completing import complete_limit
 from dispatcher.cli.figures import rate_text, span_text
-from dispatcher.cli.operating import acting
+from dispatcher.cli.operating import acting, clock_text, counted, print_json, print_table
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
 from dispatcher.engine.ingest import batch_sizes
@@ -29,9 +26,6 @@ from dispatcher.settings import Config
 from dispatcher.store.opening import Store, open_store
 from dispatcher.store.operations import UNTIL_RESET, Action
 from dispatcher.units import Quota, parse_duration, parse_rate
-
-PIPE_WIDTH = 200
-"""Columns of a table that does not go to a terminal."""
 
 
 @click.group(invoke_without_command=True)
@@ -49,12 +43,12 @@ def limits(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is None:
         found = run(_list(load_config(ctx.obj)))
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             _print(found)
 
 
-@limits.command("set")
+@limits.command("set", short_help="Put a RATE above the configuration, for every worker.")
 @config_option
 @click.argument("name", shell_complete=complete_limit)
 @click.argument("rate")
@@ -144,7 +138,7 @@ async def _change(
 def _report(changed: LimitChange, until: str, as_json: bool) -> None:
     body = limit_view(changed.after, ())
     if as_json:
-        _print_json({key: value for key, value in body.items() if key != "lanes"})
+        print_json({key: value for key, value in body.items() if key != "lanes"})
         return
     before, after = _asked(limit_view(changed.before, ())), _asked(body)
     click.echo(f"{changed.after.name}: {before} -> {after}, {until}")
@@ -155,10 +149,6 @@ def _asked(body: Mapping[str, Any]) -> str:
     return rate_text(body["configured"] if body["set"] is None else body["set"])
 
 
-def _print_json(found: object) -> None:
-    click.echo(msgspec.json.encode(found).decode())
-
-
 def _print(found: Sequence[Mapping[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("limit", overflow="fold")
@@ -166,33 +156,24 @@ def _print(found: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for body in found:
-        lanes = len(body["lanes"])
         table.add_row(
             body["name"],
             rate_text(body["rate"]),
             "" if body["used"] is None else f"{body['used']:.0%}",
-            f"{lanes:,} lane{'s' if lanes > 1 else ''}" if lanes else "",
+            counted(len(body["lanes"]), "lane") if body["lanes"] else "",
             "\n".join(_notes(body)),
         )
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(table)
+    print_table(table)
 
 
 def _notes(body: Mapping[str, Any]) -> Iterator[str]:
     """What is out of the ordinary, and quotas, in short lines."""
     if body["set"] is not None:
-        ends = _clock(body["set_until"]) if body["set_until"] else "reset"
+        ends = clock_text(body["set_until"]) if body["set_until"] else "reset"
         yield f"{rate_text(body['configured'])} after {ends}"
     if body["factor"] < 1:
         yield f"slowed to {body['factor']:.0%} of {_asked(body)}"
     if body["paused_seconds"]:
         yield f"paused for {span_text(body['paused_seconds'])}"
     for quota in body["quotas"]:
-        yield f"{quota['used']:,}/{quota['of']:,} until {_clock(quota['ends'])}"
-
-
-def _clock(moment: str) -> str:
-    """A time of these days in few characters (UTC)."""
-    return datetime.fromisoformat(moment).strftime("%d %b %H:%MZ")
+        yield f"{quota['used']:,}/{quota['of']:,} until {clock_text(quota['ends'])}"

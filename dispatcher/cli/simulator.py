@@ -101,7 +101,7 @@ def simulator(
       GET    /_/journal?from=0      every message, as JSON Lines
       GET    /_/counts              totals
       DELETE /_/journal             forget them
-      PUT    /_/faults              replace the faults (a JSON list)
+      PUT    /_/faults              replace the faults, e.g. ["500:3%"]
       PUT    /_/accounts/KIND/NAME  change an account, e.g. {"suspended": true}
     """
     if file and (account_sid or auth_token):

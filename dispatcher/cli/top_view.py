@@ -16,8 +16,9 @@ from dispatcher.engine.waiting import binding, moment, waiting_lanes
 from dispatcher.store.inspector import BreakerView
 from dispatcher.store.limit_views import LimitView
 
-WORKER = re.compile(r"(?P<host>.+?)\.\d+(\.\d+\.[0-9a-f]{16})?\.[0-9a-f]{8}")
-"""A worker's name: its host, process, perhaps its place in a crew, and a random part."""
+WORKER = re.compile(r"(?P<host>.+?)\.\d+(\.\d+\.[0-9a-f]{16})?\.[0-9a-f]{8}(-\d+)?")
+"""A worker's name: its host, process, perhaps its place in a crew, a random part, and how often it
+was declared dead."""
 ORPHANED = "orphaned"
 FOREVER_SECONDS = 1000 * 86_400.0
 """What is further away is told as never."""
@@ -169,7 +170,7 @@ def _state(name: str, item: Outlook, served: Collection[str]) -> tuple[str, str]
 
 def _until(time_us: int, now_us: int) -> str:
     if time_us - now_us > FOREVER_SECONDS * 1e6:
-        return "for ever"
+        return "until resumed"
     return f"until {moment(time_us)[11:19]}Z" if time_us > now_us else "about to be tried"
 
 
@@ -198,8 +199,9 @@ def _limits(found: Overlook) -> list[LimitLine]:
 
 
 def _hosts(workers: Collection[str]) -> dict[str, int]:
-    """Host → its workers."""
-    matches = (WORKER.fullmatch(name) for name in sorted(workers))
+    """Host → its workers. One that was declared dead in some of its cells has two names."""
+    living = {name.rpartition("-")[0] or name for name in workers}
+    matches = (WORKER.fullmatch(name) for name in sorted(living))
     return dict(Counter(match["host"] if match else "?" for match in matches))
 
 

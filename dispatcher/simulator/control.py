@@ -11,7 +11,7 @@ import msgspec
 from dispatcher.errors import ConfigError
 from dispatcher.simulator.account import Account
 from dispatcher.simulator.connection import Exchange
-from dispatcher.simulator.faults import AnyFault, FaultPlan
+from dispatcher.simulator.faults import AnyFault, FaultPlan, parse_fault
 from dispatcher.simulator.journal import Journal
 from dispatcher.simulator.wire import Reply, Request
 
@@ -63,7 +63,8 @@ class Control:
             case "GET", "/_/faults":
                 exchange.reply(Reply(200, msgspec.json.encode(self._listed_faults())))
             case "PUT", "/_/faults":
-                self._plan.order(msgspec.json.decode(request.body, type=list[AnyFault]))
+                ordered = msgspec.json.decode(request.body, type=list[AnyFault | str])
+                self._plan.order([parse_fault(x) if isinstance(x, str) else x for x in ordered])
                 exchange.reply(Reply(204))
             case "PUT", path if path.startswith("/_/accounts/"):
                 changes = msgspec.json.decode(request.body, type=dict[str, Any])

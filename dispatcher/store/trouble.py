@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from redis import exceptions
 
 from dispatcher.errors import STORE_STATES, StoreFull, StoreState, StoreUnavailable
@@ -29,6 +31,9 @@ _WORDS: dict[str, StoreState] = {
 }
 """The first words of replies for which the client has no class, or that come out of a script."""
 
+_IN_SCRIPT = re.compile(r"\.? script: ([0-9a-f]{40}, )?on @user_script:\d+\.?$")
+"""Where in a script a command was refused: nothing that a reader of the line could act on."""
+
 _MOVING = "non local key"
 """How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
 
@@ -39,7 +44,7 @@ class Unconfirmed(exceptions.RedisError):
 
 def unavailable(error: BaseException, what: str = "") -> StoreUnavailable:
     """The error of ours for an error of the client: one line that says what was being done."""
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    text = _IN_SCRIPT.sub("", " ".join(str(error).split())).rstrip(".") or type(error).__name__
     state = _state(error, text)
     doing = f" ({what})" if what else ""
     line = f"{STORE_STATES[state]}{doing}: {text}"

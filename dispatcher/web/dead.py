@@ -65,6 +65,7 @@ class Dead:
         with usable():
             interval_us = 0.0 if given.rate is None else even_interval(given.rate, "rate")
         told = "" if given.rate is None else f"at {given.rate}"
+        _check_meant(selection, given)
         action = acting(call, "dead replay", selection.words(), told)
         async with self._gate.enter() as (store, *_):
             now_us = await store.inspector.now_us()
@@ -76,12 +77,16 @@ class Dead:
         """As the command."""
         given = _drop(call)
         selection = _meant(given)
-        if selection.everything and not (given.all or given.dry_run):
-            raise invalid("invalid_field", "say which letters, or all")
+        _check_meant(selection, given)
         action = acting(call, "dead drop", selection.words())
         async with self._gate.enter() as (store, *_):
             done = await drop(_letters(store), selection, action, given.dry_run)
         return Answer(tally_view(done, given.dry_run))
+
+
+def _check_meant(selection: Selection, given: ReplayLetters | DropLetters) -> None:
+    if selection.everything and not (given.all or given.dry_run):
+        raise invalid("invalid_field", "say which letters, or all")
 
 
 def _meant(given: ReplayLetters | DropLetters) -> Selection:

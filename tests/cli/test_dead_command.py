@@ -75,11 +75,17 @@ async def test_replay(inside: Inside, letters: list[str], store: Store) -> None:
     assert (await inside.call("dead", "list")).out == "no dead letters\n"
 
 
-async def test_drop(inside: Inside, letters: list[str]) -> None:
-    bare = await inside.call("dead", "drop")
+@pytest.mark.parametrize("verb", ["replay", "drop"])
+async def test_all_must_be_meant(inside: Inside, letters: list[str], verb: str) -> None:
+    bare = await inside.call("dead", verb)
     assert (bare.code, bare.err) == (
         2, ["dispatcher: say which letters: MESSAGE, an option such as --code, or --all"],
     )  # fmt: skip
+    done = await inside.call("dead", verb, "--all", "--json")
+    assert (done.code, done.found["messages"]) == (0, len(letters))
+
+
+async def test_drop(inside: Inside, letters: list[str]) -> None:
     dry = await inside.call("dead", "drop", "--dry-run")
     assert dry.out.startswith("4 messages would be dropped\n")
     assert (await inside.call("dead", "drop", letters[0])).out.startswith("1 message dropped\n")

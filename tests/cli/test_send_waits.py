@@ -63,6 +63,7 @@ def test_for_memory(server: Server, send: Begin, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert out.endswith("5000 accepted, 0 rejected\n")
     assert "waiting: store has no room left (enqueue)" in out or "of maxmemory are in use" in out
+    assert "script" not in out
 
 
 def test_not_for_ever(

@@ -95,6 +95,6 @@ def test_an_empty_store(commands: Commands) -> None:
 def test_config_check_and_show(commands: Commands) -> None:
     checked = commands.run("config", "check")
     assert (checked.code, checked.err) == (0, [])
-    assert checked.out.startswith(f"{commands.directory}/dispatcher.toml: ok (1 providers, ")
+    assert checked.out.startswith(f"{commands.directory}/dispatcher.toml: ok (1 provider, ")
     shown = commands.run("config", "show", "--json")
     assert shown.found["providers"]["hook"]["url"] == "http://127.0.0.1:9/webhook/demo"

@@ -35,7 +35,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_check_says_what_it_found(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"{directory}/dispatcher.toml: ok (1 providers, 0 senders")
+    assert out.startswith(f"{directory}/dispatcher.toml: ok (1 provider, 0 senders")
     assert err == ""
 
 

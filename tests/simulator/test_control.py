@@ -113,6 +113,8 @@ async def test_faults_change_while_it_runs(client: Client) -> None:
     assert [(await client.sms()).status for _ in range(2)] == [503, 201]
     listed = (await client.get("/_/faults")).json
     assert listed == [{**ordered[0], "struck": 1}, {**ordered[1], "struck": 1}]
+    assert (await client.send(put("/_/faults", ["503:times=1", ordered[1]]))).status == 204
+    assert (await client.get("/_/faults")).json == [{**one, "struck": 0} for one in ordered]
     assert (await client.send(put("/_/faults", []))).status == 204
     assert (await client.get("/_/faults")).json == []
 
@@ -130,6 +132,8 @@ async def test_an_account_changes_while_it_runs(client: Client) -> None:
     ("path", "document", "says"),
     [
         ("/_/faults", [{"fault": "boom"}], "boom"),
+        ("/_/faults", ["boom"], "boom"),
+        ("/_/faults", ["503:often"], "often"),
         ("/_/faults", {}, "array"),
         ("/_/faults", [{"fault": "slow"}], "seconds"),
         ("/_/faults", [{"fault": "hang", "probability": 2}], "0 to 1"),

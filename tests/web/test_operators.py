@@ -27,7 +27,7 @@ CALLS = [
     ("PUT", "/v1/limits/provider:twilio-test", {"rate": "5/s"}),
     ("DELETE", "/v1/limits/provider:twilio-test", None),
     ("GET", "/v1/dead", None),
-    ("POST", "/v1/dead/replay", {}),
+    ("POST", "/v1/dead/replay", {"all": True}),
     ("POST", "/v1/dead/drop", {"all": True}),
     ("GET", "/v1/audit", None),
 ]
@@ -127,6 +127,7 @@ REFUSED = [
     ("GET", "/v1/dead?limit=x", None, "limit must be 1 to 10000"),
     ("GET", "/v1/dead?since=soon", None, "since must be an RFC 3339 time"),
     ("POST", "/v1/dead/drop", {}, "say which letters, or all"),
+    ("POST", "/v1/dead/replay", {"rate": "5/s"}, "say which letters, or all"),
     ("POST", "/v1/dead/replay", {"rate": "x"}, "rate must be a rate above 0"),
 ]
 
