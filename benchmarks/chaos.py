@@ -110,5 +110,8 @@ def main(args: list[str]) -> int:
     print_table("chaos", table(outcomes))
     asked = {"seed": options.seed, "rate": options.rate, "seconds": options.seconds}
     runs = [msgspec.to_builtins(outcome) for outcome in outcomes]
+    if options.faults:  # the rows of the others stay as they were seen
+        before = (machine.saved("chaos").get("chaos") or {}).get("runs", [])
+        runs = [run for run in before if run["fault"] not in options.faults] + runs
     machine.save("chaos", {"options": asked, "conditions": conditions, "runs": runs})
     return 1 if any(outcome.wrong for outcome in outcomes) else 0

@@ -173,12 +173,12 @@ def encode_record(status: Status, hop: int, record: Record) -> bytes:
 
 
 def decode_record(value: bytes) -> tuple[Status, int, Record]:
-    """The inverse of `encode_record`."""
-    return (
-        Status(chr(value[0])),
-        int.from_bytes(value[1:3], "big"),
-        _record_decoder.decode(value[3:]),
-    )
+    """The inverse of `encode_record`. Raises UnknownFormat for one of another version."""
+    try:
+        status, record = Status(chr(value[0])), _record_decoder.decode(value[3:])
+    except (ValueError, IndexError, msgspec.MsgspecError) as error:
+        raise UnknownFormat(f"a record of an unknown format ({error})") from None
+    return status, int.from_bytes(value[1:3], "big"), record
 
 
 SentRow: TypeAlias = tuple[int, str, str | None, str | None]

@@ -75,9 +75,13 @@ class Intake:
         if claimed.reclaims >= SHUT_RECLAIMS:
             return self._shut(claimed, lane, class_)
         try:
-            envelope, rows = decode_body(claimed.body)
+            return await self._open(claimed, lane, class_)
         except UnknownFormat as error:
             return self._defer(claimed, lane, class_, error)
+
+    async def _open(self, claimed: ClaimedEntry, lane: str, class_: str) -> HeldEntry:
+        """Raises UnknownFormat."""
+        envelope, rows = decode_body(claimed.body)
         if claimed.reclaims >= POISON:
             return await self._divide(claimed, lane, class_, envelope, rows)
         fault = None

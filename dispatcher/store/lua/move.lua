@@ -51,9 +51,9 @@ local function put(part, from, place, body, name)
   if part[5] >= 0 then entry.a = part[5] end
   if part[6] >= 0 then entry.r = part[6] end
   if part[7] then
-    -- Entry ids and due times do not come again: the name is this move's own.
+    -- An entry id may come again after a step back of the clock, a number does not: the name is this move's.
     local due = type(place) == 'number' and place or 0
-    leave(name .. '@' .. int(due), due, part[1], part[2], entry)
+    leave(name .. '@' .. int(redis.call('INCR', key('counter'))), due, part[1], part[2], entry)
   elseif type(place) == 'number' then
     schedule(place, part[1], part[2], entry)
     ring(provider_of(part[1]))
