@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.config import PROVIDER_KEYS, Config, Secret, convert, load
@@ -406,6 +406,8 @@ KEYS = st.sampled_from(
 )
 
 
+# The first draw of a fresh checkout makes a table of all characters, which takes seconds.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(KEYS, TOML_VALUES | st.dictionaries(KEYS, TOML_VALUES, max_size=3)))
 def test_any_file_loads_or_is_one_line(flags: dict[str, object]) -> None:
     try:
