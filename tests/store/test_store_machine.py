@@ -32,7 +32,7 @@ from dispatcher.store.queue import Move, Settlement, Sheet, WorkerLost
 from dispatcher.store.submissions import Submissions
 from tests.store.cell import OWN, Cell, body_of, entries_of, outcome, rows_of
 
-EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "8"))
 FAR_US = 4_000_000_000_000_000
 LONG = 1e9
 """Seconds after which everything scheduled is due."""

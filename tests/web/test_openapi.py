@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.web.conftest import bearer
 
-EXAMPLES = 12
+EXAMPLES = 6
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
