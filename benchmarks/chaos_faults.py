@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -12,8 +11,8 @@ from random import Random
 from typing import NamedTuple
 
 import redis.asyncio as aioredis
-from redis.exceptions import RedisError
 
+from benchmarks import faults
 from benchmarks.arrivals import SLOT_SECONDS
 from benchmarks.chaos_rig import END_SECONDS, LEASE_SECONDS, WORKERS, Setting, Site
 from benchmarks.chaos_store import find_faketime
@@ -76,10 +75,7 @@ async def kill_supervisor(site: Site, random: Random) -> None:
 
 async def halt(seconds: float, site: Site, random: Random) -> None:
     """SIGSTOP the worker that holds most, for a while."""
-    pid = await site.busiest()
-    os.kill(pid, signal.SIGSTOP)
-    await asyncio.sleep(seconds)
-    os.kill(pid, signal.SIGCONT)
+    await faults.freeze(await site.busiest(), seconds)
 
 
 async def wait(seconds: float, site: Site, random: Random) -> None:
@@ -134,9 +130,7 @@ async def lose_file(site: Site, random: Random) -> None:
 
 async def halt_store(site: Site, random: Random) -> None:
     """SIGSTOP the server for 20 seconds."""
-    site.server.signal(signal.SIGSTOP)
-    await asyncio.sleep(20)
-    site.server.signal(signal.SIGCONT)
+    await faults.freeze(site.server.pid, 20)
 
 
 async def command(
@@ -154,18 +148,18 @@ async def command(
 
 async def kill_clients(site: Site, random: Random) -> None:
     """CLIENT KILL of every connection, ten times."""
-    for kind in ("normal", "pubsub") * 10:
-        await command(("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"), 1, 0.1, site, random)
+    client = aioredis.Redis.from_url(site.server.url)
+    try:
+        for _ in range(10):
+            await faults.kill_clients(client)
+            await asyncio.sleep(random.uniform(0, 0.4))
+    finally:
+        await client.aclose()
 
 
 async def destroy_groups(site: Site, random: Random) -> None:
     """XGROUP DESTROY of the group of every queue."""
-    names = site.store.keys.name("queue", "*")
-    async for queue in site.store.client.scan_iter(names, 1000):
-        try:
-            await site.store.client.xgroup_destroy(queue, "workers")
-        except RedisError:
-            continue  # the queue was emptied meanwhile
+    await faults.destroy_groups(site.store.client, site.store.keys)
 
 
 async def fill_memory(site: Site, random: Random) -> None:

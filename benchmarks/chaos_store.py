@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -58,11 +57,6 @@ class Server:
                     await asyncio.sleep(0.05)
         finally:
             await client.aclose()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it."""
-        assert self._process is not None
-        self._process.send_signal(number)
 
     def bound_files(self, more: int | None) -> None:
         """Let its files grow by so many bytes only, None for any."""

@@ -63,7 +63,8 @@ async def destroy_groups(client: aioredis.Redis, keys: Keys) -> int:
     """Every queue loses its group, and with it the list of what is pending; how many did."""
     destroyed = 0
     async for name in client.scan_iter(keys.name("queue", "*"), 1000):
-        destroyed += int(await client.xgroup_destroy(name, "workers"))
+        with suppress(exceptions.ResponseError):  # the queue was emptied meanwhile
+            destroyed += int(await client.xgroup_destroy(name, "workers"))
     return destroyed
 
 

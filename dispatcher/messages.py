@@ -26,6 +26,8 @@ CHANNELS = ("sms", "mms", "rcs", "whatsapp", "messenger", "email", "push", "voic
 CLASSES = ("urgent", "normal", "bulk")
 """In order of urgency."""
 
+HISTORY = 10
+"""Attempts a message remembers, the latest."""
 ENTRY_MESSAGES = 500
 """Messages in one entry, at most."""
 

@@ -12,6 +12,7 @@ import msgspec
 
 from dispatcher.exchange import Accepted, BatchProvider, HttpRequest, Outgoing, Provider
 from dispatcher.messages import (
+    HISTORY,
     Attempt,
     Envelope,
     Record,
@@ -33,8 +34,6 @@ from dispatcher.template import Template
 _INDEX = itemgetter(0)
 RECIPIENT_LIMIT = "recipient_limit"
 """The code of a message that waits for its recipient's turn."""
-HISTORY = 10
-"""Attempts a message remembers, the latest."""
 
 
 @dataclass(slots=True)

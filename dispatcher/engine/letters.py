@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from dispatcher.engine.entry import HISTORY
 from dispatcher.engine.waiting import moment
 from dispatcher.errors import UsageError
 from dispatcher.messages import (
+    HISTORY,
     Attempt,
     Lane,
     Record,

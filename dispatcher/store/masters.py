@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -31,7 +32,7 @@ ASK_SECONDS = 1.0
 LOGIN_REFUSED = (exceptions.AuthenticationError, exceptions.NoPermissionError)
 
 
-class Directory:
+class Directory(ABC):
     """The nodes that know where the master is; `question` is the command they are asked."""
 
     def __init__(
@@ -46,10 +47,10 @@ class Directory:
         self._connection = connection
         self._options = options
 
+    @abstractmethod
     async def discover_master(self, service: str) -> Node:
         """The address of the master now. Raises redis.ConnectionError where no node knows it, and
         the refusal where all of them refuse the login."""
-        raise NotImplementedError
 
     async def _ask(self, node: Node) -> Any:
         connection = self._connection(host=node[0], port=node[1], **self._options)

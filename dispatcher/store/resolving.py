@@ -8,6 +8,7 @@ import msgspec
 import redis.asyncio as aioredis
 
 from dispatcher.messages import (
+    HISTORY,
     Attempt,
     Lane,
     Record,
@@ -24,8 +25,6 @@ from dispatcher.store.scripts import Script
 
 RESOLVED = "resolved"
 """The code by which the story of a message tells that somebody has."""
-HISTORY = 10
-"""Attempts a message remembers, the latest."""
 OUTCOMES = frozenset(
     (Status.SENT, Status.UNDELIVERED, Status.DELIVERED, Status.READ, Status.DEAD),
 )

@@ -5,16 +5,11 @@
 -- ARGV 3 moves to hand out, 4 retention of a batch that ends here (s), 5.. names of those that came
 -- returns per move {lane, name, packed {due, lane, class, n, c, batch, expires, body, a, r}, fields of its
 --      batch: tenant, channel, options, created and cancel, '' for none}
-local function count_out(batch, n)
+local function take_out(batch, n)
   local hash = key('batch', batch)
   if redis.call('HEXISTS', hash, 'total') == 0 then return end
   redis.call('HINCRBY', hash, 'total', -n)
-  if redis.call('HINCRBY', hash, 'left', -n) <= 0 then redis.call('EXPIRE', hash, ARGV[4]) end
-  redis.call('DECRBY', key('queued'), n)
-  local tenant = redis.call('HGET', hash, 'tenant')
-  if tenant and redis.call('HINCRBY', key('queued_by'), tenant, -n) <= 0 then
-    redis.call('HDEL', key('queued_by'), tenant)
-  end
+  if count_out(hash, n) <= 0 then redis.call('EXPIRE', hash, ARGV[4]) end
 end
 
 for i = 5, #ARGV do
@@ -22,7 +17,7 @@ for i = 5, #ARGV do
   if packed then
     redis.call('HDEL', KEYS[1], ARGV[i])
     local move = cmsgpack.unpack(packed)
-    count_out(move[6], move[4])
+    take_out(move[6], move[4])
   end
 end
 

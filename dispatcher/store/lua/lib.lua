@@ -90,6 +90,19 @@ local function remove(queue, id)
   if redis.call('XLEN', queue) == 0 then redis.call('DEL', queue) end
 end
 
+-- Counts a tenant's messages without an outcome.
+local function count_tenant(tenant, change)
+  if redis.call('HINCRBY', key('queued_by'), tenant, change) <= 0 then redis.call('HDEL', key('queued_by'), tenant) end
+end
+
+-- Takes messages of a batch out of those without an outcome; how many it has left.
+local function count_out(hash, n)
+  redis.call('DECRBY', key('queued'), n)
+  local tenant = redis.call('HGET', hash, 'tenant')
+  if tenant then count_tenant(tenant, -n) end
+  return redis.call('HINCRBY', hash, 'left', -n)
+end
+
 local function fields_of(list)
   local fields = {}
   for i = 1, #list, 2 do fields[list[i]] = list[i + 1] end

@@ -222,9 +222,7 @@ for hash, fields in pairs(counts) do
   end
 end
 for tenant, change in pairs(waiting) do
-  if change ~= 0 and redis.call('HINCRBY', key('queued_by'), tenant, change) <= 0 then
-    redis.call('HDEL', key('queued_by'), tenant)
-  end
+  if change ~= 0 then count_tenant(tenant, change) end
 end
 redis.call('HSET', KEYS[1], '#seq', number)
 return { 'settled', verdicts }

@@ -14,12 +14,7 @@ local marked, dropped = 0, 0
 local function count_cancelled(batch, n)
   local hash = key('batch', batch)
   redis.call('HINCRBY', hash, 'cancelled', n)
-  redis.call('HINCRBY', hash, 'left', -n)
-  redis.call('DECRBY', key('queued'), n)
-  local tenant = redis.call('HGET', hash, 'tenant')
-  if tenant and redis.call('HINCRBY', key('queued_by'), tenant, -n) <= 0 then
-    redis.call('HDEL', key('queued_by'), tenant)
-  end
+  count_out(hash, n)
 end
 
 -- Drops the entries of a cancelled batch that follow the one just read; returns their messages. Workers
