@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dispatcher.engine.clock import Moment
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.messages import CLASSES, Row
+from dispatcher.store.claims import Grant
 
 SLOT_SECONDS = 0.04
 """How long after its time a slot may still be used: with the way through sockets and a busy machine
@@ -41,6 +43,21 @@ class SlotRun:
     def next_at(self) -> float:
         """When the next slot may be used."""
         return self.first + max(0.0, self.used * self.spacing)
+
+
+def slot_runs(grant: Grant, begin: Moment, now: float) -> Iterator[SlotRun]:
+    """The slots of a grant that came `now`, by the local clock. They count from `begin`, a moment
+    of the store's that is known no better than this, which leaves them less slack."""
+    offset, spacing, count = grant.offset_us / 1e6, grant.spacing_us / 1e6, grant.count
+    if not grant.paced:
+        yield SlotRun(min(begin.latest, now) + max(0.0, offset), spacing, count, None)
+        return
+    slack = SLOT_SECONDS - (begin.latest - begin.earliest)
+    if offset < 0:  # a burst: slots in the past may be used at once
+        past = min(count, int(-offset / spacing) + 1)
+        yield SlotRun(begin.latest, 0.0, past, slack)
+        offset, count = offset + past * spacing, count - past
+    yield SlotRun(begin.latest + max(0.0, offset), spacing, count, slack)
 
 
 class Send(msgspec.Struct, frozen=True):

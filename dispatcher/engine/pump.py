@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from dispatcher import failpoints, metrics
-from dispatcher.engine.clock import StoreClock, monotonic
+from dispatcher.engine.clock import Moment, StoreClock, monotonic
 from dispatcher.engine.entry import HeldEntry
 from dispatcher.engine.intake import Intake
-from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, Send, SlotRun
+from dispatcher.engine.lane import SLOT_SECONDS, LaneRun, Send, slot_runs
 from dispatcher.engine.outage import Outage
 from dispatcher.engine.sending import Sender
 from dispatcher.errors import StoreUnavailable
@@ -115,6 +115,8 @@ class Pump:
                 return
             try:
                 await self._claim()
+                if monotonic() >= self._compare_at:  # while there are slots to use
+                    await self._compare()
                 self._outage.answered(self.name)
                 pause = 0.05
             except StoreUnavailable as error:
@@ -187,12 +189,8 @@ class Pump:
         self.wake.set()
 
     async def _claim(self) -> None:
-        if self._doubt or monotonic() >= self._compare_at:
-            moved = await self._queue.reclaim_unseen(self._worker, self.name, list(self._open))
-            self._doubt = False
-            self._compare_at = monotonic() + self._compare_seconds
-            if moved:
-                log.info("%s: %d messages of a lost claim put back", self.name, moved)
+        if self._doubt:
+            await self._compare()
         self._open = {
             field: entry for field, entry in self._open.items() if not (entry.written or entry.lost)
         }
@@ -201,8 +199,8 @@ class Pump:
             Wanted(lane.name, lane.cost, lane.most(), lane.wants()) for lane in self.lanes.values()
         ]
         failpoints.passed("before_claim")
-        before = monotonic()
         self._claiming = True
+        lead, before = self._clock.lead(), monotonic()
         claim = await self._queue.claim(
             self.name,
             self._worker,
@@ -210,12 +208,14 @@ class Pump:
             float(self._config.timeout) + 5,
             [item for item in held if item.most or item.fields],
             self._probe,
+            lead,
         )
         after = monotonic()
         failpoints.passed("after_claim")
         metrics.CLAIMS.inc()
         self._numbered(claim.control)
-        self._clock.learn(claim.now_us, before, after)
+        asked = self._clock.learn(claim.now_us, before, after)
+        begin = Moment(asked.earliest + lead.back, asked.latest + lead.back)
         if claim.breaker != self._breaker:
             log.warning("%s: breaker is %s", self.name, claim.breaker)
             self._breaker = claim.breaker
@@ -223,17 +223,25 @@ class Pump:
             log.warning("%s: written to the store again: %s", self.name, ", ".join(claim.skipped))
             await self._limits_missing(claim.skipped)
         for grant in claim.grants:
-            await self._accept(grant, before, after)
+            await self._accept(grant, begin, after)
         self._claiming = False
         if self._changed or self._pauses:  # while the claim was under way: it may be of before
             self._drop_changed()
         if monotonic() < self._paused_until:
             self._hold(0.0)
         self._return_stale(monotonic())
-        self._pace(claim, after)
+        self._pace(claim, asked.latest - lead.there)
         if claim.skipped:  # written by now
             self.ring()
         self._send_due()
+
+    async def _compare(self) -> None:
+        """Put back what the store has this worker hold and no reply has brought here."""
+        moved = await self._queue.reclaim_unseen(self._worker, self.name, list(self._open))
+        self._doubt = False
+        self._compare_at = monotonic() + self._compare_seconds
+        if moved:
+            log.info("%s: %d messages of a lost claim put back", self.name, moved)
 
     def _pace(self, claim: Claim, now: float) -> None:
         """When to claim next. Whoever comes back empty leaves the field to others for longer."""
@@ -250,17 +258,10 @@ class Pump:
                 wait += GRANT_SECONDS / 2  # off the beat of the worker that fills the lane
         self._next_at = now + min(wait, IDLE_SECONDS)
 
-    async def _accept(self, grant: Grant, before: float, after: float) -> None:
+    async def _accept(self, grant: Grant, begin: Moment, now: float) -> None:
         lane = self._lane(grant.lane, grant.cost)
-        offset, spacing = grant.offset_us / 1e6, grant.spacing_us / 1e6
-        late = grant.count
-        if offset < 0 < spacing:  # a burst: slots in the past may be used at once
-            past = min(grant.count, int(-offset / spacing) + 1)
-            slack = SLOT_SECONDS - (after - before)
-            lane.grant(SlotRun(after, 0.0, past, slack), after)
-            offset, late = offset + past * spacing, grant.count - past
-        rest = SLOT_SECONDS - (after - before) if grant.paced else None
-        lane.grant(SlotRun(after + max(0.0, offset), spacing, late, rest), after)
+        for run in slot_runs(grant, begin, now):
+            lane.grant(run, now)
         for claimed in grant.entries:
             entry = await self._take_in(claimed, grant.lane)
             if entry is not None:

@@ -55,10 +55,21 @@ class Wanted(NamedTuple):
     fields: Sequence[tuple[str, int]]
 
 
+class Lead(NamedTuple):
+    """How far away the store is: seconds from here to there and back. Zero where it is near."""
+
+    there: float
+    back: float
+
+
+NEAR = Lead(0.0, 0.0)
+
+
 class Grant(msgspec.Struct, frozen=True):
     """Slots of one lane, for messages of one cost: `count` of them, the first `offset_us` after the
-    claim, then one every `spacing_us`. Without a rate (`paced` false) all may be used at once and
-    none expires. `booked` of them are for entries held already, by their names in `held`."""
+    claim and its `Lead.back`, then one every `spacing_us`. Without a rate (`paced` false) all may
+    be used at once and none expires. `booked` of them are for entries held already, by their names
+    in `held`."""
 
     lane: str
     cost: int

@@ -17,7 +17,7 @@ from dispatcher.errors import DispatcherError, StoreFull, TenantFull
 from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
 from dispatcher.store.cells_client import at_cell
-from dispatcher.store.claims import Claim, Wanted, read_grant
+from dispatcher.store.claims import NEAR, Claim, Lead, Wanted, read_grant
 from dispatcher.store.keys import Keys
 from dispatcher.store.memory import Memory
 from dispatcher.store.scripts import Script
@@ -218,14 +218,17 @@ class Queue:
         probe_seconds: float,
         held: Iterable[Wanted],
         probe: int = 1,
+        lead: Lead = NEAR,
     ) -> Claim:
         """Ask for up to `room` slots; `held` says what this worker has of its lanes already. Of a
         provider that failed up to `probe` messages are given, to see whether it is back; their
-        request may take `probe_seconds`. Raises WorkerLost."""
+        request may take `probe_seconds`. Slots begin when the reply of a store that is far
+        away can be here (`lead`). Raises WorkerLost."""
         reply = await self._claim(
             self.keys.name("lanes", provider),
             provider, worker, room, probe_seconds,
             _pack([[item.lane, item.cost, item.most, *item.fields] for item in held]), probe,
+            int(lead.back * 1e6), int((lead.there + lead.back) * 1e6),
         )  # fmt: skip
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")

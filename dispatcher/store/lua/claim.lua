@@ -4,13 +4,15 @@
 -- KEYS[1] lanes of the provider
 -- ARGV 3 provider, 4 worker, 5 room (messages), 6 seconds a probe may take,
 --      7 msgpack {{lane, cost of a message, most slots (0 = any), {field, messages without a slot}, ...}...}:
---      what the worker still holds, and where it could not keep up, 8 messages of a probe
+--      what the worker still holds, and where it could not keep up, 8 messages of a probe,
+--      9 us from here until the reply is read, 10 us from one claim to the next at least: of a store
+--      that is far away; slots begin when the reply can be there and last until the next can be
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
 --      ('lane:...') to be written from the configuration, grants, 1 if there is
 --      no other worker or a limit is left to this one next, else 2 if a lane was
 --      refused by a limit that another lane was served from, else 0}; a grant is
---      {lane, cost, first slot (us from now), spacing (us), slots, paced (0|1),
+--      {lane, cost, first slot (us from now + ARGV 9), spacing (us), slots, paced (0|1),
 --      {{field, slots for messages held already}...}, entries}
 --      an entry is {queue, id, slots, expired|cancelled|'', field list}
 local provider, LANES_MOST = ARGV[3], 512
@@ -20,14 +22,15 @@ room = tonumber(ARGV[5])
 -- last leaves a limit to lanes that wait for it, us.
 local LEAST, YIELD = 50, 25000
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
-now = clock()
+local asked, FAR_AWAY = clock(), tonumber(ARGV[10])
+now = asked + tonumber(ARGV[9]) -- slots are counted from here
 
 -- Who looks for queues that nobody serves goes by this.
 local served = tonumber(redis.call('HGET', key('providers'), provider) or '0')
 if math.abs(now - served) > 5000000 then redis.call('HSET', key('providers'), provider, int(now)) end
 
 local function forward()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', int(now), 'LIMIT', 0, 100)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', int(asked), 'LIMIT', 0, 100)) do
     local packed = redis.call('HGET', key('items'), id)
     if packed then
       local item = cmsgpack.unpack(packed)
@@ -125,7 +128,7 @@ local function fill_of(l)
   if not l.low then
     local early = l.name ~= own and limit(own) and limits[own].interval > 0
     l.low = early and H + G or H
-    l.high = early and FAR or H + G
+    l.high = (early and FAR or H + G) + FAR_AWAY
     l.mark = base_of(l) <= now + l.low and math.max(l.low, l.high - l.interval) or l.low
   end
   return l
@@ -286,5 +289,5 @@ if room <= 0 and due_again <= now and state == 'closed' and redis.call('ZCARD', 
   ring(provider)
 end
 if redis.call('ZCARD', key('workers')) == 1 then next_one = 1 end
-return { state, int(now), redis.call('GET', key('control')) or '0', int(math.max(0, soonest - now)), skipped, grants,
+return { state, int(asked), redis.call('GET', key('control')) or '0', int(math.max(0, soonest - now)), skipped, grants,
   next_one == 1 and 1 or contended }
