@@ -49,6 +49,7 @@ class Changes:
                         if announcement is None:
                             self._outage.answered("announcements")
                             self._begin(number)
+                            self.numbered(await self._control.number())
                         else:
                             self._hear(announcement)
             except StoreUnavailable as error:
@@ -59,11 +60,11 @@ class Changes:
     def numbered(self, number: int) -> None:
         """The store has counted so many changes."""
         self._latest = number
-        if self._heard is None or number == self._heard:
-            return
-        if number < self._heard:  # an answer from before the last change, or an emptied store
+        if self._heard is None:
             self._heard = number
-        elif self._overdue is None:
+        elif number < self._heard:  # an answer from before the last change, or an emptied store
+            self._heard = number
+        elif number > self._heard and self._overdue is None:
             loop = asyncio.get_running_loop()
             self._overdue = loop.call_later(OVERDUE_SECONDS, self._catch_up)
 

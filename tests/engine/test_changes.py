@@ -106,6 +106,18 @@ async def test_a_number_without_its_announcement_is_about_everything(store: Stor
         await told.about("*", "provider:p")
 
 
+async def test_what_happened_before_the_first_connection_is_made_good(store: Store) -> None:
+    told = Told()
+    pumps = {"p": cast(Pump, told)}
+    changes = Changes(Control(store.blocking, store.keys), "w1", pumps, Outage())
+    changes.numbered(await number(store))
+    await announce(store, "provider:p")
+    task = asyncio.create_task(changes.run())
+    await told.about("*")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_an_answer_that_overtakes_its_announcement_is_waited_for(store: Store) -> None:
     told = Told()
     async with listening(store, told) as changes:

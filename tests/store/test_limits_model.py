@@ -148,7 +148,7 @@ async def test_a_backlog_uses_the_whole_rate(cell: Cell) -> None:
     total = sum(grant.count for grant in grants)
     own = sum(grant.count for grant in grants if grant.lane == LANE)
     assert 0.99 * 200 * seconds <= total <= 200 * (seconds + REFILL + GRANT)
-    assert 0 < own <= 50 * (seconds + REFILL + GRANT) + 1
+    assert 0 < own <= 50 * (seconds + SHARED) + 1
     await cell.check()
 
 
