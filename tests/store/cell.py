@@ -21,7 +21,7 @@ from dispatcher.messages import (
     encode_record,
     new_ulid,
 )
-from dispatcher.store.claims import Claim, ClaimedEntry, Grant, Wanted
+from dispatcher.store.claims import NEAR, Claim, ClaimedEntry, Grant, Lead, Wanted
 from dispatcher.store.opening import Store
 from dispatcher.store.operations import FOREVER, Action, Operations, Suspended
 from dispatcher.store.queue import Accepted, Move, NewEntry, NewLane, Outcome, Settlement
@@ -128,12 +128,13 @@ class Cell:
         room: int = 10_000,
         held: Iterable[tuple[str, int, Sequence[tuple[str, int]]] | Wanted] = (),
         provider: str = "p",
+        lead: Lead = NEAR,
     ) -> Claim:
         wanted = [
             item if isinstance(item, Wanted) else Wanted(item[0], 1, item[1], item[2])
             for item in held
         ]
-        return await self.queue.claim(provider, worker, room, 10, wanted)
+        return await self.queue.claim(provider, worker, room, 10, wanted, lead=lead)
 
     async def claim_entries(self, worker: str, room: int = 10_000) -> list[ClaimedEntry]:
         return entries_of(await self.claim(worker, room))
