@@ -89,11 +89,13 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Attempt(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One send that reached a provider, or a deferral, as the story of a message tells it."""
+    """One send that reached a provider, a deferral, or what somebody did or told of later, as the
+    story of a message tells it; `by` is who, empty for a worker."""
 
     at_ms: int
     provider: str
     code: str
+    by: str = ""
 
 
 class Row(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -1,8 +1,10 @@
-"""What has become of messages whose outcome was unknown: a receipt or an operator tells."""
+"""What has become of messages: a receipt tells of any, an operator of what nobody knew."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 import redis.asyncio as aioredis
@@ -15,101 +17,191 @@ from dispatcher.messages import (
     Status,
     decode_record,
     encode_record,
-    message_id,
     parse_message_id,
 )
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import STATUS_BLOCK, Keys
+from dispatcher.store.operations import Action, packed
 from dispatcher.store.queue import Letter
 from dispatcher.store.scripts import Script
 
 RESOLVED = "resolved"
 """The code by which the story of a message tells that somebody has."""
-OUTCOMES = frozenset(
-    (Status.SENT, Status.UNDELIVERED, Status.DELIVERED, Status.READ, Status.DEAD),
-)
-"""What can become of a message whose outcome was unknown."""
+RECEIPT = "receipt"
+"""Who has told where no operator did."""
+OUTCOMES = (Status.SENT, Status.DELIVERED, Status.READ, Status.UNDELIVERED, Status.DEAD)
+"""What somebody may say that became of a message."""
+_DONE, _CHANGED = 1, -1
+
+_pack = msgspec.msgpack.Encoder().encode
+_read_letter = msgspec.msgpack.Decoder(Letter).decode
+
+
+class Said(NamedTuple):
+    """What somebody says of a message: one of OUTCOMES, and what the provider calls it."""
+
+    message: str
+    status: Status
+    provider_id: str | None = None
+
+
+class Resolved(NamedTuple):
+    """The status a message has then, None where nothing is recorded of it by itself; `changed`
+    where it has just got it."""
+
+    status: Status | None
+    changed: bool = False
+
+
+class _Known(NamedTuple):
+    """What the store has of a message, empty where it has none."""
+
+    value: bytes
+    letter: bytes
+
+
+class _Step(NamedTuple):
+    """What the script does to one message: its place in the plan, and the bytes that go with it."""
+
+    plan: tuple[str, str, int, str, str, str, str, str]
+    blobs: tuple[bytes, bytes, bytes, bytes]
 
 
 class Resolver:
-    """The messages of one cell. All methods raise StoreUnavailable."""
+    """The messages of one cell."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._clock = Script(client, keys, "clock")
         self._resolve = Script(client, keys, "resolve")
 
     async def resolve(
-        self,
-        message: str,
-        status: Status,
-        *,
-        status_seconds: float,
-        provider_id: str | None = None,
-        detail: str | None = None,
-    ) -> Status | None:
-        """Give a message one of OUTCOMES; the status it has then. That is another one where it has
-        gone further before, or waits again; None where nothing is recorded of it by itself.
+        self, said: Sequence[Said], status_seconds: float, action: Action | None = None
+    ) -> list[Resolved]:
+        """Give messages what was said of each, in the order of `said`. None goes backwards, and
+        one that waits (again) is left alone. A receipt may move whatever was sent (not what has
+        another id of the provider by now: it was sent again since); an operator, with `action`,
+        only what is unknown.
 
-        Its letter goes, or says that it is dead. `status_seconds` is the retention of statuses.
-        Raises InvalidMessage for what is no message id, ValueError for another status.
+        The letter of a message goes, or says that it is dead. `status_seconds` is the retention of
+        statuses: of a message that is forgotten but for its letter nothing else is written. Raises
+        StoreUnavailable, after which it may be called again, InvalidMessage for what is no message
+        id, ValueError for another status.
         """
-        if status not in OUTCOMES:
-            raise ValueError(f"{status.word} is no outcome")
-        batch, index = parse_message_id(message)
-        while True:
-            old = await self._value(batch, index)
-            if old is None:
-                return None
-            new = await self._renewed(old, status, provider_id, detail)
-            answer = await self._write(batch, index, old, new, status_seconds)
-            if answer != b"changed":
-                return status if answer == b"resolved" else decode_record(old)[0]
-
-    async def _value(self, batch: str, index: int) -> bytes | None:
-        name = self._keys.status(batch, index // STATUS_BLOCK)
-        found: bytes | None = await answering(partial(self._client.hget, name, str(index)))
+        for one in said:
+            if one.status not in OUTCOMES:
+                raise ValueError(f"{one.status.word} is no outcome")
+        found = [Resolved(None)] * len(said)
+        left = list(range(len(said)))
+        while left:
+            answers = await self._try([said[at] for at in left], status_seconds, action)
+            for at, answer in zip(left, answers, strict=True):
+                found[at] = answer or found[at]
+            left = [at for at, answer in zip(left, answers, strict=True) if answer is None]
         return found
 
-    async def _renewed(
-        self, old: bytes, status: Status, provider_id: str | None, detail: str | None
-    ) -> bytes:
-        """The record with its new status, and one more line in its story."""
-        _, hop, record = decode_record(old)
-        seconds, micros = await answering(self._client.time)
-        at_ms = int(seconds) * 1000 + int(micros) // 1000
-        attempt = Attempt(at_ms, Lane.parse(record.lane).provider, RESOLVED)
-        renewed = msgspec.structs.replace(
-            record,
-            at_ms=at_ms,
-            provider_id=provider_id or record.provider_id,
-            code=record.code if status is Status.DEAD else None,
-            detail=detail,
-            history=(*record.history, attempt)[-HISTORY:],
-        )
-        return encode_record(status, hop, renewed)
+    async def _try(
+        self, said: Sequence[Said], status_seconds: float, action: Action | None
+    ) -> list[Resolved | None]:
+        """One pass; None for a message that somebody has changed meanwhile."""
+        by = RECEIPT if action is None else action.who
+        at_ms = int(await self._clock(self._keys.name("control"))) // 1000
+        known = await self._known([one.message for one in said])
+        answers: list[Resolved | None] = []
+        steps: dict[int, _Step] = {}
+        for place, one in enumerate(said):
+            before, step = _step(one, known[place], at_ms, by)
+            answers.append(Resolved(before))
+            if step is not None:
+                steps[place] = step
+        done = await self._write(steps.values(), status_seconds, action)
+        for place, verdict in zip(steps, done, strict=True):
+            if verdict == _CHANGED:
+                answers[place] = None
+            elif verdict == _DONE:
+                answers[place] = Resolved(said[place].status, changed=True)
+        return answers
 
     async def _write(
-        self, batch: str, index: int, old: bytes, new: bytes, status_seconds: float
-    ) -> bytes:
-        message = message_id(batch, index)
-        (before, _, record), (after, _, renewed) = decode_record(old), decode_record(new)
-        letter = await self._letter(message) if after is Status.DEAD else b""
-        answer: bytes = await self._resolve(
-            self._keys.name("batch", batch),
-            message, batch, index, old, new, letter, record.lane, int(status_seconds),
-            _counter(before, record), _counter(after, renewed),
-        )  # fmt: skip
+        self, steps: Iterable[_Step], status_seconds: float, action: Action | None
+    ) -> list[int]:
+        planned = list(steps)
+        if not planned:
+            return []
+        plan = _pack([step.plan for step in planned])
+        blobs = (blob for step in planned for blob in step.blobs)
+        answer: list[int] = await self._resolve(
+            self._keys.name("dead"), int(status_seconds), packed(action), plan, *blobs
+        )
         return answer
 
-    async def _letter(self, message: str) -> bytes:
-        """The letter of a message that is dead now; empty where there is none."""
-        name = self._keys.name("letters")
-        found = await answering(partial(self._client.hget, name, message))
-        if found is None:
-            return b""
-        letter = msgspec.msgpack.decode(found, type=Letter)
-        return msgspec.msgpack.encode(msgspec.structs.replace(letter, status=Status.DEAD.word))
+    async def _known(self, messages: Sequence[str]) -> list[_Known]:
+        """What the store has of each."""
+        blocks: dict[str, list[tuple[int, int]]] = {}
+        for place, message in enumerate(messages):
+            batch, index = parse_message_id(message)
+            name = self._keys.status(batch, index // STATUS_BLOCK)
+            blocks.setdefault(name, []).append((place, index))
+        values: dict[int, bytes | None] = {}
+        for name, members in blocks.items():
+            indexes = [index for _, index in members]
+            found = await answering(partial(self._client.hmget, name, indexes))
+            values |= {place: value for (place, _), value in zip(members, found, strict=True)}
+        read = partial(self._client.hmget, self._keys.name("letters"), list(messages))
+        letters = await answering(read)
+        return [_Known(values[at] or b"", letters[at] or b"") for at in range(len(messages))]
+
+
+def _step(said: Said, known: _Known, at_ms: int, by: str) -> tuple[Status | None, _Step | None]:
+    """The status of a message, and what would change it; no step where nothing may."""
+    letter = _read_letter(known.letter) if known.letter else None
+    if known.value:
+        before, hop, record = decode_record(known.value)
+        if said.provider_id and record.provider_id not in (None, said.provider_id):
+            return before, None
+    elif letter is not None:
+        before, hop, record = Status[letter.status.upper()], 0, _record(letter)
+    else:
+        return None, None
+    story = _told(record, at_ms, by)
+    new = msgspec.structs.replace(
+        record,
+        at_ms=at_ms,
+        provider_id=said.provider_id or record.provider_id,
+        code=record.code if said.status is Status.DEAD else None,
+        detail=record.detail if said.status is Status.DEAD else None,
+        history=story,
+    )
+    kept = said.status is Status.DEAD and letter is not None
+    batch, index = parse_message_id(said.message)
+    return before, _Step(
+        (
+            said.message, batch, index, record.lane, before.value, said.status.value,
+            _counter(before, record), _counter(said.status, new),
+        ),
+        (
+            known.value, encode_record(said.status, hop, new),
+            known.letter if kept or not known.value else b"",
+            _dead(letter, story) if kept and letter is not None else b"",
+        ),
+    )  # fmt: skip
+
+
+def _told(record: Record, at_ms: int, by: str) -> tuple[Attempt, ...]:
+    """The story of a message with one more line."""
+    attempt = Attempt(at_ms, Lane.parse(record.lane).provider, RESOLVED, by)
+    return (*record.history, attempt)[-HISTORY:]
+
+
+def _record(letter: Letter) -> Record:
+    """What a letter still knows of a message."""
+    return Record(0, letter.lane, "", code=letter.code, history=letter.history)
+
+
+def _dead(letter: Letter, story: tuple[Attempt, ...]) -> bytes:
+    """The letter of a message that is dead now."""
+    return _pack(msgspec.structs.replace(letter, status=Status.DEAD.word, history=story))
 
 
 def _counter(status: Status, record: Record) -> str:

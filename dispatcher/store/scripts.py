@@ -29,6 +29,7 @@ _PARTS = {
     "cancel": ("lib", "actions"),
     "replay": ("lib", "actions"),
     "drop": ("lib", "actions"),
+    "resolve": ("lib", "actions"),
     "move": ("lib", "actions"),
     "scheduled": ("lib", "suspensions"),
     "survey_lanes": ("lib", "suspensions"),
