@@ -58,6 +58,10 @@ class UsageError(DispatcherError):
     """A command was given something it cannot use (a file, an option). Exit code 2."""
 
 
+class NotFound(DispatcherError):
+    """An id is well formed and the store does not know it (any more). Exit code 1."""
+
+
 class InvalidMessage(DispatcherError):
     """A message was refused at submit and never entered a queue."""
 

@@ -14,6 +14,9 @@ from msgspec import Struct, field
 from dispatcher.bodies import Text
 from dispatcher.settings import Channel
 
+LetterStatus = Literal["dead", "unknown"]
+OutcomeWord = Literal["sent", "delivered", "read", "undelivered", "dead"]
+
 
 class SuspendLanes(Struct, frozen=True, forbid_unknown_fields=True):
     """Why, and for how long: a duration such as "30m", or "forever"."""
@@ -116,28 +119,41 @@ class LimitList(Struct, frozen=True):
     limits: list[LimitState]
 
 
-class _Letters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MeantLetters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which letters are meant: all that is given must fit, and `all` is needed where nothing is. A
+    dry run only counts."""
+
     messages: tuple[str, ...] = ()
     provider: str | None = None
     code: str | None = None
     channel: Channel | None = None
     tenant: str | None = None
-    status: Literal["dead", "unknown"] | None = None
     since: str | None = None
     all: bool = False
     dry_run: bool = False
 
 
-class ReplayLetters(_Letters, frozen=True, kw_only=True):
+class ReplayLetters(MeantLetters, frozen=True, kw_only=True):
     """The letters that are meant; all that is given must fit, and `all` is needed where nothing
     is: among them are messages that may have been sent. `rate` such as "10/s", else as fast as
     limits allow. A dry run only counts."""
 
+    status: LetterStatus | None = None
     rate: str | None = None
 
 
-class DropLetters(_Letters, frozen=True, kw_only=True):
+class DropLetters(MeantLetters, frozen=True, kw_only=True):
     """The letters that are meant; `all` is needed where nothing else is given."""
+
+    status: LetterStatus | None = None
+
+
+class ResolveLetters(MeantLetters, frozen=True, kw_only=True):
+    """What became of messages whose outcome is unknown: of those that are named, or of the letters
+    that are meant. `dead`: certainly not sent. `reason` is for the audit."""
+
+    outcome: OutcomeWord
+    reason: str = ""
 
 
 class LettersCounted(Struct, frozen=True):
@@ -148,13 +164,29 @@ class LettersCounted(Struct, frozen=True):
     messages: int
 
 
+class RefusedMessage(Struct, frozen=True):
+    """A message that was named and is left alone, and why."""
+
+    message: str
+    detail: str
+
+
 class LettersDone(Struct, frozen=True):
-    """What was done, or would be; `left` counts those that stay by the reason."""
+    """What was done, or would be; `left` counts those that stay by the reason, `refused` are the
+    first 1,000 of them that were named."""
 
     messages: int
     dry_run: bool
     by: list[LettersCounted]
     left: Mapping[str, int]
+    refused: list[RefusedMessage]
+
+
+class LettersResolved(LettersDone, frozen=True):
+    """The same, counted by outcome; of the messages in `already` the same had been said before."""
+
+    outcomes: Mapping[str, int]
+    already: int
 
 
 class DeadLetter(Struct, frozen=True):
@@ -162,7 +194,7 @@ class DeadLetter(Struct, frozen=True):
 
     message: str
     at: datetime
-    status: Literal["dead", "unknown"]
+    status: LetterStatus
     code: str
     detail: str
     provider: str

@@ -10,7 +10,7 @@ from dispatcher.cli.operating import acting, counted, print_json
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
 from dispatcher.engine.views import batch_view
-from dispatcher.errors import UsageError
+from dispatcher.errors import NotFound, UsageError
 from dispatcher.messages import is_ulid
 from dispatcher.settings import Config
 from dispatcher.store.opening import open_store
@@ -47,5 +47,5 @@ async def _cancel(config: Config, batch: str) -> dict[str, Any]:
         if before is None or not await submissions.cancel(
             batch, providers, acting("cancel", batch)
         ):
-            raise UsageError(f"batch {batch} is not known in this store")
+            raise NotFound(f"batch {batch} is not known in this store")
         return batch_view(before) | {"cancel": True}

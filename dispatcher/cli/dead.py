@@ -1,11 +1,9 @@
 """`dispatcher dead`: what will not be sent by itself or may have been sent; list it, look at it,
-send it again or forget it."""
+send it again, say what became of it or forget it."""
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -14,20 +12,21 @@ from rich.table import Table
 
 from dispatcher.cli.operating import acting, clock_text, counted, print_json, print_table
 from dispatcher.cli.options import State, config_option, json_option, load_config
+from dispatcher.cli.resolve import resolve
 from dispatcher.cli.running import run
+from dispatcher.cli.selecting import all_option, check_meant, dry_run_option, report, selecting
 from dispatcher.engine.letters import (
     Replay,
     Selection,
+    check_ids,
     drop,
     even_interval,
     letter_story,
     letter_view,
     newest,
-    since,
     tally_view,
 )
-from dispatcher.errors import DispatcherError, UsageError
-from dispatcher.messages import CHANNELS
+from dispatcher.errors import NotFound
 from dispatcher.settings import Config
 from dispatcher.store.letters import Letters
 from dispatcher.store.opening import open_store
@@ -36,14 +35,10 @@ from dispatcher.store.operations import Action
 LISTED = 50
 
 
-class NoLetter(DispatcherError):
-    """The message is not among the dead letters."""
-
-
 @click.group()
 def dead() -> None:
     """List, show, replay or drop dead letters: messages that failed for good, and those of which
-    nobody knows whether they were sent (--code unknown).
+    nobody knows whether they were sent (--code unknown) until somebody says (resolve).
 
     \b
     Example: dispatcher dead list --provider twilio-eu --since 2h
@@ -51,37 +46,12 @@ def dead() -> None:
     """
 
 
-def _selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which letters are meant; the command gets a `selection`."""
-
-    @functools.wraps(command)
-    def select(
-        messages: tuple[str, ...] = (), given_since: str | None = None, **given: Any
-    ) -> None:
-        names = ("provider", "code", "channel", "tenant", "status")
-        words = {name: given.pop(name) for name in names}
-        since_us = since(given_since, time.time_ns() // 1000, "--since")
-        command(selection=Selection(messages, since_us=since_us, **words), **given)
-
-    options = (
-        click.option("--provider", metavar="NAME"),
-        click.option("--code", metavar="CODE", help='As listed; "unknown": outcomes not known.'),
-        click.option("--channel", type=click.Choice(CHANNELS)),
-        click.option("--tenant", metavar="NAME"),
-        click.option("--status", type=click.Choice(("dead", "unknown"))),
-        click.option(
-            "--since", "given_since", metavar="TIME", help="A time, or how long ago, e.g. 2h."
-        ),
-    )
-    decorated: Callable[..., None] = select
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated
+dead.add_command(resolve)
 
 
 @dead.command("list")
 @config_option
-@_selecting
+@selecting
 @click.option("--limit", "most", default=LISTED, show_default=True, type=click.IntRange(1, 10_000))
 @json_option
 @click.pass_obj
@@ -109,6 +79,7 @@ def show(state: State, message: str, as_json: bool) -> None:
     \b
     Example: dispatcher dead show 01JD4Z3C7V9M2N8Q5R6S7T8V9W-17
     """
+    check_ids([message])
     found = run(_show(load_config(state), message))
     if as_json:
         print_json(found)
@@ -119,10 +90,10 @@ def show(state: State, message: str, as_json: bool) -> None:
 @dead.command(short_help="Send dead letters again, at a rate if need be.")
 @config_option
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
-@_selecting
-@click.option("--all", "everything", is_flag=True, help="Needed where nothing else is given.")
+@selecting
+@all_option
 @click.option("--rate", metavar="RATE", help="How fast, e.g. 10/s; else as fast as limits allow.")
-@click.option("--dry-run", is_flag=True, help="Count what is meant; change nothing.")
+@dry_run_option
 @json_option
 @click.pass_obj
 def replay(
@@ -132,7 +103,7 @@ def replay(
     rate: str | None,
     dry_run: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Send dead letters again, beside the live traffic and within all limits. With --rate each
     message waits in the store for its time: this command need not stay. What may have been sent
     (--code unknown) may arrive twice.
@@ -141,39 +112,33 @@ def replay(
     Example: dispatcher dead replay --code 30008 --since 2h --rate 10/s
     """
     interval_us = 0.0 if rate is None else even_interval(rate, "--rate")
-    _check_meant(selection, everything or dry_run)
+    check_meant(selection, everything or dry_run)
     action = acting("dead replay", selection.words(), "" if rate is None else f"at {rate}")
     done = run(_replay(load_config(state), selection, interval_us, action, dry_run))
-    _report(done, "replayed", as_json)
+    return report(done, "replayed", as_json)
 
 
 @dead.command("drop")
 @config_option
 @click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
-@_selecting
-@click.option("--all", "everything", is_flag=True, help="Needed where nothing else is given.")
-@click.option("--dry-run", is_flag=True, help="Count what is meant; change nothing.")
+@selecting
+@all_option
+@dry_run_option
 @json_option
 @click.pass_obj
 def drop_(
     state: State, selection: Selection, everything: bool, dry_run: bool, as_json: bool
-) -> None:
+) -> int:
     """Forget dead letters: they can be replayed no more. Their messages keep their status.
 
     \b
     Example: dispatcher dead drop --code 21211 --since 24h --dry-run
     """
-    _check_meant(selection, everything or dry_run)
+    check_meant(selection, everything or dry_run)
     done = run(
         _drop(load_config(state), selection, acting("dead drop", selection.words()), dry_run)
     )
-    _report(done, "dropped", as_json)
-
-
-def _check_meant(selection: Selection, all_are: bool) -> None:
-    """Raises UsageError when nothing says which letters."""
-    if selection.everything and not all_are:
-        raise UsageError("say which letters: MESSAGE, an option such as --code, or --all")
+    return report(done, "dropped", as_json)
 
 
 async def _list(config: Config, selection: Selection, most: int) -> dict[str, Any]:
@@ -187,7 +152,7 @@ async def _show(config: Config, message: str) -> dict[str, Any]:
     async with open_store(config.store) as store:
         found = await Letters(store.client, store.keys).find([message])
     if not found:
-        raise NoLetter(f"{message} is not among the dead letters; `dispatcher status` knows more")
+        raise NotFound(f"{message} is not among the dead letters; `dispatcher status` knows more")
     return letter_story(found[0])
 
 
@@ -242,15 +207,3 @@ def _print_story(found: Mapping[str, Any]) -> None:
         elif value not in (None, ""):
             table.add_row(name, str(value))
     Console(highlight=False, markup=False).print(table)
-
-
-def _report(done: Mapping[str, Any], word: str, as_json: bool) -> None:
-    if as_json:
-        print_json(done)
-        return
-    would = "would be " if done["dry_run"] else ""
-    click.echo(f"{counted(done['messages'], 'message')} {would}{word}")
-    for one in done["by"]:
-        click.echo(f"  {one['messages']:>9,}  {one['provider']}  {one['code']}")
-    for reason, count in done["left"].items():
-        click.echo(f"  {count:>9,}  stay: {reason}")

@@ -29,7 +29,7 @@ COMMANDS = {
     "lanes": ("dispatcher.cli.lanes:lanes", "Show what waits in every lane, and what for."),
     "suspend": ("dispatcher.cli.suspend:suspend_", "Let nothing of a lane pass for a while."),
     "resume": ("dispatcher.cli.suspend:resume", "Let a suspended lane go on."),
-    "dead": ("dispatcher.cli.dead:dead", "List, show, replay or drop dead letters."),
+    "dead": ("dispatcher.cli.dead:dead", "List, show, replay, resolve or drop dead letters."),
     "cancel": ("dispatcher.cli.cancel:cancel", "Cancel what is not sent of a batch."),
     "move": ("dispatcher.cli.move:move", "Take what waits in a lane to another provider."),
     "audit": ("dispatcher.cli.audit:audit", "Show which operator did what, and when."),

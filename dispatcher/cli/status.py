@@ -13,7 +13,7 @@ from rich.table import Table
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
 from dispatcher.engine.views import batch_view, message
-from dispatcher.errors import InvalidMessage, UsageError
+from dispatcher.errors import InvalidMessage, NotFound, UsageError
 from dispatcher.messages import Status, is_ulid, parse_message_id
 from dispatcher.settings import Config
 from dispatcher.store.inspector import Inspector
@@ -38,7 +38,7 @@ def status(state: State, name: str | None, as_json: bool) -> int:
         _check(name)
     found = run(_find(config, name))
     if found is None:
-        raise UsageError(f"{name} is not known in this store")
+        raise NotFound(f"{name} is not known in this store")
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
     else:

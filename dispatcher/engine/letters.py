@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from dispatcher.engine.views import attempts_view
 from dispatcher.engine.waiting import moment
-from dispatcher.errors import UsageError
+from dispatcher.errors import InvalidMessage, UsageError
 from dispatcher.messages import (
     HISTORY,
     Attempt,
@@ -27,6 +29,9 @@ from dispatcher.units import Quota, parse_duration, parse_rate, parse_time
 
 PAGE = 200
 """Letters looked at in one go."""
+REFUSED_MOST = 1000
+"""Refused messages that an answer names, at most; all are counted."""
+NO_LETTER = "not among the dead letters"
 REPLAYED = "replayed"
 """What the story of a message says of its new generation."""
 Take = Callable[[list[DeadLetter]], Awaitable[int]]
@@ -68,20 +73,37 @@ class Selection(NamedTuple):
         told = [f"{name} {value}" for name, value in given.items()
                 if value and name not in ("messages", "since_us")]  # fmt: skip
         if self.messages:
-            told.insert(0, f"{len(self.messages)} named")
+            only = self.messages[0] if len(self.messages) == 1 else f"{len(self.messages)} named"
+            told.insert(0, only)
         return ", ".join(told) or "all"
 
 
-class Tally(NamedTuple):
-    """Letters counted by provider and code; `left` counts those that stay, by the reason."""
+class Refused(NamedTuple):
+    """A message that was named and cannot be meant, and why."""
 
-    by: Counter[tuple[str, str]]
-    left: Counter[str]
+    message: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """Letters counted by provider and code; `left` counts those that stay, by the reason. `refused`
+    are the first that were named and are left alone."""
+
+    by: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+    refused: list[Refused] = field(default_factory=list)
 
     @property
     def messages(self) -> int:
         """All that are meant and do not stay."""
         return self.by.total()
+
+    def refuse(self, message: str, why: str) -> None:
+        """Leave a message alone that was named."""
+        self.left[why] += 1
+        if len(self.refused) < REFUSED_MOST:
+            self.refused.append(Refused(message, f"{message} is {why}"))
 
 
 async def newest(letters: Letters, selection: Selection, most: int) -> list[DeadLetter]:
@@ -106,7 +128,7 @@ async def _newest(letters: CellLetters, selection: Selection, most: int) -> list
 
 async def drop(letters: Letters, selection: Selection, action: Action, dry_run: bool) -> Tally:
     """Forget what is meant; a dry run only counts."""
-    tally = Tally(Counter(), Counter())
+    tally = Tally()
 
     async def take(meant: list[DeadLetter]) -> int:
         tally.by.update(map(_place, meant))
@@ -114,7 +136,8 @@ async def drop(letters: Letters, selection: Selection, action: Action, dry_run: 
             await letters.drop(meant, action)
         return 0 if dry_run else len(meant)
 
-    await _each(letters, selection, take)
+    for message in await each(letters, selection, take):
+        tally.refuse(message, NO_LETTER)
     return tally
 
 
@@ -129,11 +152,13 @@ class Replay:
         self._interval_us = interval_us
         self._status_seconds = status_seconds
         self._number = 0
-        self._tally = Tally(Counter(), Counter())
+        self._by = ""
+        self._tally = Tally()
 
     async def run(self, selection: Selection, action: Action, dry_run: bool) -> Tally:
         """A dry run changes nothing. The rate holds on when this has ended: each message waits in
         the store until its time."""
+        self._by = action.who
 
         async def take(meant: list[DeadLetter]) -> int:
             again = [item for found in meant if (item := self._again(found)) is not None]
@@ -142,7 +167,8 @@ class Replay:
             await self._letters.replay(again, self._status_seconds, action)
             return len(again)
 
-        await _each(self._letters, selection, take)
+        for message in await each(self._letters, selection, take):
+            self._tally.refuse(message, NO_LETTER)
         return self._tally
 
     def _again(self, found: DeadLetter) -> Again | None:
@@ -157,7 +183,7 @@ class Replay:
             self._tally.left["unreadable"] += 1
             return None
         lane, (batch, index) = Lane.parse(letter.lane), parse_message_id(found.message)
-        attempt = Attempt(self._now_us // 1000, lane.provider, REPLAYED)
+        attempt = Attempt(self._now_us // 1000, lane.provider, REPLAYED, self._by)
         row = Row(index, row.to, row.values, row.ref, row.hop + 1,
                   history=(*letter.history, attempt)[-HISTORY:])  # fmt: skip
         status = Status.SCHEDULED if due_us else Status.QUEUED
@@ -177,11 +203,16 @@ class Replay:
         return self._now_us + int(self._number * self._interval_us)
 
 
-async def _each(letters: Letters, selection: Selection, take: Take) -> None:
-    """Hand over all that are meant, page by page; letters that are written meanwhile are not."""
+async def each(letters: Letters, selection: Selection, take: Take) -> list[str]:
+    """Hand over all that are meant, page by page; letters that are written meanwhile are not. The
+    messages that were named and have no letter."""
+    missing = dict.fromkeys(selection.messages)
     async for page in _pages(letters, selection):
+        for found in page.found if missing else ():
+            missing.pop(found.message, None)
         meant = [found for found in page.found if selection.fits(found)]
         page.removed = await take(meant) if meant else 0
+    return list(missing)
 
 
 class _Page:
@@ -213,6 +244,15 @@ def _tenant(found: DeadLetter) -> str | None:
 
 def _place(found: DeadLetter) -> tuple[str, str]:
     return Lane.parse(found.letter.lane).provider, found.letter.code or found.letter.status
+
+
+def check_ids(messages: Iterable[str]) -> None:
+    """Raises UsageError for what is no message id."""
+    for message in messages:
+        try:
+            parse_message_id(message)
+        except InvalidMessage as error:
+            raise UsageError(error.detail) from None
 
 
 def since(text: str | None, now_us: int, name: str) -> int:
@@ -276,10 +316,7 @@ def letter_story(found: DeadLetter) -> dict[str, Any]:
         "template": content.template,
         "params": dict(zip(envelope.columns, row.values, strict=False)),
         "accepted_at": moment(envelope.accepted_us),
-        "attempts": [
-            {"at": moment(one.at_ms * 1000), "provider": one.provider, "code": one.code}
-            for one in found.letter.history
-        ],
+        "attempts": attempts_view(found.letter.history),
     }
 
 
@@ -290,6 +327,7 @@ def tally_view(tally: Tally, dry_run: bool) -> dict[str, Any]:
         "dry_run": dry_run,
         "by": _by(sorted(tally.by.items())),
         "left": dict(sorted(tally.left.items())),
+        "refused": [one._asdict() for one in tally.refused],
     }
 
 

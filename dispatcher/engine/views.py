@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.engine.waiting import moment, reason, standing_of
-from dispatcher.messages import Lane, Record, Status, parse_message_id
+from dispatcher.messages import Attempt, Lane, Record, Status, parse_message_id
 from dispatcher.store.inspector import ActionView, BatchView, Inspector
 from dispatcher.store.limit_views import LimitView
 
@@ -68,6 +68,15 @@ def action_view(view: ActionView) -> dict[str, Any]:
     }
 
 
+def attempts_view(history: Iterable[Attempt]) -> list[dict[str, Any]]:
+    """The story of a message, line by line; `by` where it was not a worker."""
+    return [
+        {"at": _time(one.at_ms), "provider": one.provider, "code": one.code}
+        | ({"by": one.by} if one.by else {})
+        for one in history
+    ]
+
+
 async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
     """A message with its attempts; None when its batch is not known, or settled without it.
 
@@ -104,9 +113,7 @@ async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:
         "provider_id": record.provider_id,
         "error": {"code": record.code, "detail": record.detail} if record.code else None,
         "due_at": _time(record.due_ms) if waiting else None,
-        "attempts": [
-            {"at": _time(a.at_ms), "provider": a.provider, "code": a.code} for a in record.history
-        ],
+        "attempts": attempts_view(record.history),
         "attempts_used": record.attempts,
         **created,
         "waiting_for": await _waiting_for(inspector, state, record),

@@ -1,4 +1,4 @@
-"""Dead letters over HTTP: list, replay, drop."""
+"""Dead letters over HTTP: list, replay, resolve, drop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dispatcher.engine.letters import (
     Replay,
     Selection,
+    check_ids,
     drop,
     even_interval,
     letter_view,
@@ -15,7 +16,16 @@ from dispatcher.engine.letters import (
     since,
     tally_view,
 )
-from dispatcher.operator_bodies import DropLetters, LetterList, LettersDone, ReplayLetters
+from dispatcher.engine.resolving import WORDS, Resolution
+from dispatcher.operator_bodies import (
+    DropLetters,
+    LetterList,
+    LettersDone,
+    LettersResolved,
+    MeantLetters,
+    ReplayLetters,
+    ResolveLetters,
+)
 from dispatcher.store.letters import Letters
 from dispatcher.store.opening import Store
 from dispatcher.web.calls import Answer, Call, Reader, acting
@@ -25,7 +35,8 @@ from dispatcher.web.operators import listed_most, usable
 from dispatcher.web.problems import invalid
 
 FILTERS = ("provider", "code", "channel", "tenant", "status")
-_replay, _drop = Reader(ReplayLetters), Reader(DropLetters)
+_replay, _resolve, _drop = Reader(ReplayLetters), Reader(ResolveLetters), Reader(DropLetters)
+EXAMPLE = "01JD4Z3C7V9M2N8Q5R6S7T8V9W-17"
 
 
 class Dead:
@@ -42,9 +53,15 @@ class Dead:
             Route("GET", "/v1/dead", self.list, "The latest dead letters", LetterList,
                   problems=(422, 503), query=(*FILTERS, "since", "limit")),
             Route("POST", "/v1/dead/replay", self.replay, "Send dead letters again", LettersDone,
-                  body=ReplayLetters, problems=written),
+                  body=ReplayLetters, problems=written,
+                  example={"code": "30008", "since": "2h", "rate": "10/s", "dry_run": True}),
+            Route("POST", "/v1/dead/resolve", self.resolve,
+                  "Say what became of messages whose outcome is unknown", LettersResolved,
+                  body=ResolveLetters, problems=written,
+                  example={"messages": [EXAMPLE], "outcome": "delivered", "reason": "console"}),
             Route("POST", "/v1/dead/drop", self.drop, "Forget dead letters", LettersDone,
-                  body=DropLetters, problems=written),
+                  body=DropLetters, problems=written,
+                  example={"code": "21211", "since": "24h", "dry_run": True}),
         ]  # fmt: skip
         return [for_operators(route) for route in routes]
 
@@ -73,6 +90,18 @@ class Dead:
             done = await replay.run(selection, action, given.dry_run)
         return Answer(tally_view(done, given.dry_run))
 
+    async def resolve(self, call: Call) -> Answer:
+        """As the command."""
+        given = _resolve(call)
+        selection = _meant(given)
+        _check_meant(selection, given)
+        why = " ".join(given.reason.split())
+        action = acting(call, "dead resolve", selection.words(), f"as {given.outcome}", why)
+        async with self._gate.enter() as (store, *_):
+            resolution = Resolution(store, self._status_seconds, action, given.dry_run)
+            await resolution.say(selection, WORDS[given.outcome])
+        return Answer(resolution.view())
+
     async def drop(self, call: Call) -> Answer:
         """As the command."""
         given = _drop(call)
@@ -84,13 +113,15 @@ class Dead:
         return Answer(tally_view(done, given.dry_run))
 
 
-def _check_meant(selection: Selection, given: ReplayLetters | DropLetters) -> None:
+def _check_meant(selection: Selection, given: MeantLetters) -> None:
     if selection.everything and not (given.all or given.dry_run):
         raise invalid("invalid_field", "say which letters, or all")
 
 
-def _meant(given: ReplayLetters | DropLetters) -> Selection:
-    words = {name: getattr(given, name) for name in FILTERS}
+def _meant(given: MeantLetters) -> Selection:
+    with usable():
+        check_ids(given.messages)
+    words = {name: getattr(given, name, None) for name in FILTERS}
     return _selection(given.messages, given.since, words)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
@@ -24,7 +24,7 @@ _PARAMETER = re.compile(r"{(\w+)}")
 class Route:
     """One operation: where it is, what handles it and what it may answer. `body` is what it takes,
     `result` what it gives (None: text). `tenant` and `operator` say who may call, neither:
-    everybody. `query` are the parameters behind its path."""
+    everybody. `query` are the parameters behind its path, `example` a body."""
 
     method: str
     path: str
@@ -39,6 +39,7 @@ class Route:
     query: Sequence[str] = ()
     headers: Sequence[str] = field(default=())
     plain: str = "text/plain"
+    example: Mapping[str, Any] | None = None
 
     @property
     def refusals(self) -> list[int]:
@@ -105,7 +106,10 @@ def _operation(route: Route, refs: dict[type, Any], secured: bool) -> dict[str, 
     if parameters:
         found["parameters"] = parameters
     if route.body is not None:
-        found["requestBody"] = {"required": True, "content": _both(refs[route.body])}
+        content = _both(refs[route.body])
+        if route.example is not None:
+            content[JSON] = content[JSON] | {"example": dict(route.example)}
+        found["requestBody"] = {"required": True, "content": content}
     answers = {str(route.status): _result(route, refs)}
     answers |= {str(status): _problem(status, refs[ProblemBody]) for status in route.refusals}
     found["responses"] = answers

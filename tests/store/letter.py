@@ -1,12 +1,15 @@
-"""Puts a letter among the dead ones, as a settle does."""
+"""Messages with an outcome, and letters among the dead ones, as a settle leaves them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from dispatcher.messages import Attempt
+from dispatcher.messages import Attempt, Record, Status, encode_record
 from dispatcher.store.opening import Store
-from dispatcher.store.queue import Letter
+from dispatcher.store.queue import Letter, Outcome, Settlement
+from tests.store.cell import LANE, Cell, body_of, entries_of, rows_of
 
 
 async def bury(
@@ -25,3 +28,24 @@ async def bury(
     await store.client.zadd(store.keys.name("dead"), {message: now_us})
     packed = msgspec.msgpack.encode(letter)
     await store.client.hset(store.keys.name("letters"), message, packed)
+
+
+async def settled(cell: Cell, statuses: Sequence[Status], lane: str = LANE) -> None:
+    """Messages of the batch that have these statuses, each with a record of its own."""
+    await cell.enqueue(len(statuses), lane)
+    provider = lane.partition("/")[0]
+    (entry,) = entries_of(await cell.claim("w1", provider=provider))
+    outcomes, counters = [], {}
+    for row, status in zip(rows_of(entry), statuses, strict=True):
+        code = "timeout" if status in (Status.UNKNOWN, Status.DEAD) else None
+        value = encode_record(status, 0, Record(1, lane, row.to, code=code))
+        letter = Letter(
+            lane, "normal", status.word, "timeout", "", None, (), 0, body_of(cell.batch, [row])
+        )
+        packed = msgspec.msgpack.encode(letter) if code else None
+        outcomes.append(Outcome(row.index, 0, status, value, packed))
+        if status is Status.DEAD:
+            counters["dead:timeout"] = counters.get("dead:timeout", 0) + 1
+    await cell.settle(
+        "w1", Settlement(entry.queue, entry.id, entry.batch, True, outcomes, [], counters)
+    )

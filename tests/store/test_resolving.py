@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -14,9 +13,10 @@ from dispatcher.messages import Record, Status, encode_record
 from dispatcher.settings import StoreConfig
 from dispatcher.store.opening import open_store
 from dispatcher.store.operations import Action
-from dispatcher.store.queue import Letter, Outcome, Settlement
+from dispatcher.store.queue import Letter
 from dispatcher.store.resolving import OUTCOMES, RECEIPT, RESOLVED, Resolved, Resolver, Said
-from tests.store.cell import LANE, OWN, Cell, action, rows_of
+from tests.store.cell import LANE, OWN, Cell, action
+from tests.store.letter import settled
 
 RANK = {
     Status.UNKNOWN: 1, Status.SENT: 2, Status.DEAD: 2, Status.UNDELIVERED: 3, Status.DELIVERED: 4,
@@ -31,24 +31,6 @@ async def resolve(
     said = Said(message, status, provider_id or None)
     (found,) = await Resolver(cell.client, cell.keys).resolve([said], 3600, by)
     return found.status
-
-
-async def settled(cell: Cell, statuses: Sequence[Status]) -> None:
-    """A batch whose messages have these statuses, each with a record of its own."""
-    await cell.enqueue(len(statuses))
-    (entry,) = await cell.claim_entries("w1")
-    outcomes, counters = [], {}
-    for row, status in zip(rows_of(entry), statuses, strict=True):
-        code = "timeout" if status in (Status.UNKNOWN, Status.DEAD) else None
-        value = encode_record(status, 0, Record(1, LANE, row.to, code=code))
-        letter = Letter(LANE, "normal", status.word, "timeout", "", None, (), 0, b"")
-        packed = msgspec.msgpack.encode(letter) if code else None
-        outcomes.append(Outcome(row.index, 0, status, value, packed))
-        if status is Status.DEAD:
-            counters["dead:timeout"] = counters.get("dead:timeout", 0) + 1
-    await cell.settle(
-        "w1", Settlement(entry.queue, entry.id, entry.batch, True, outcomes, [], counters)
-    )
 
 
 async def letters(cell: Cell) -> dict[str, str]:

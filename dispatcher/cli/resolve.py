@@ -1,0 +1,125 @@
+"""`dispatcher dead resolve`: an operator has learnt what became of messages nobody knew about."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
+from typing import Any, BinaryIO, TypeAlias
+
+import click
+
+from dispatcher.cli.operating import acting
+from dispatcher.cli.options import State, config_option, json_option, load_config
+from dispatcher.cli.outcome_lines import Line, read_lines
+from dispatcher.cli.running import run
+from dispatcher.cli.selecting import (
+    all_option,
+    check_meant,
+    dry_run_option,
+    report,
+    selecting_unknown,
+)
+from dispatcher.engine.letters import PAGE, Selection
+from dispatcher.engine.resolving import WORDS, Resolution
+from dispatcher.errors import UsageError
+from dispatcher.settings import Config
+from dispatcher.store.opening import open_store
+from dispatcher.store.operations import Action
+
+Say: TypeAlias = Callable[[Resolution], Awaitable[None]]
+"""Says it all."""
+
+
+@click.command(short_help="Say what became of messages whose outcome is unknown.")
+@config_option
+@click.argument("messages", metavar="[MESSAGE]...", nargs=-1)
+@click.option("--outcome", type=click.Choice(list(WORDS)), help="What became of them.")
+@selecting_unknown
+@all_option
+@click.option(
+    "--file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Ids, one a line, or CSV id,outcome; - = stdin.",
+)
+@click.option("--reason", metavar="TEXT", help="How you know; for the audit.")
+@dry_run_option
+@json_option
+@click.pass_obj
+def resolve(
+    state: State,
+    selection: Selection,
+    outcome: str | None,
+    everything: bool,
+    file: BinaryIO | None,
+    reason: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Say what became of messages whose outcome is unknown, as the provider has told you: of those
+    that are named, of a selection, or of those in a file of any size. Counts follow and the letters
+    go; what is said to be dead (never sent) stays one and may be replayed. A message of which more
+    is known is named and left as it is: exit code 1. Saying the same twice does no harm.
+
+    \b
+    Example: dispatcher dead resolve 01JD4Z3C7V9M2N8Q5R6S7T8V9W-17 --outcome delivered
+             dispatcher dead resolve --provider twilio-eu --since 2h --outcome sent --dry-run
+             dispatcher dead resolve --file outcomes.csv --reason "console, ticket 4711"
+    """
+    told, why = f"as {outcome or 'the file says'}", " ".join((reason or "").split())
+    if file is not None:
+        if not selection.everything or everything:
+            raise UsageError("--file stands alone: no MESSAGE, --all or other selection beside it")
+        action = acting("dead resolve", f"file {file.name}", told, why)
+        say = _of_file(file, outcome)
+    else:
+        if outcome is None:
+            raise UsageError(f"--outcome is missing: one of {', '.join(WORDS)}")
+        check_meant(selection, everything or dry_run)
+        action = acting("dead resolve", selection.words(), told, why)
+        say = _of_selection(selection, outcome)
+    done = run(_resolve(load_config(state), say, action, dry_run))
+    return report(done, _words(done), as_json, named=file is not None)
+
+
+async def _resolve(config: Config, say: Say, action: Action, dry_run: bool) -> dict[str, Any]:
+    async with open_store(config.store) as store:
+        resolution = Resolution(store, config.retention.status, action, dry_run)
+        await say(resolution)
+        return resolution.view()
+
+
+def _of_selection(selection: Selection, outcome: str) -> Say:
+    return lambda resolution: resolution.say(selection, WORDS[outcome])
+
+
+def _of_file(file: BinaryIO, outcome: str | None) -> Say:
+    """What the lines of a file say; those that cannot be meant are named as they are met."""
+
+    async def say(resolution: Resolution) -> None:
+        lines, last = read_lines(file, outcome), 0
+        while page := list(islice(lines, PAGE)):
+            said = {line.number: line.said for line in page if line.said is not None}
+            reasons = await resolution.say_each(list(said.values()))
+            why = dict(zip(said, reasons, strict=True))
+            for line in page:
+                _name(line, why.get(line.number, ""), resolution)
+            last = page[-1].number
+        if not last:
+            raise UsageError(f"--file {file.name} names no message")
+
+    return say
+
+
+def _name(line: Line, why: str, resolution: Resolution) -> None:
+    if line.said is None:
+        resolution.tally.refuse(f"line {line.number}", "not understood")
+        click.echo(f"line {line.number}: {line.problem}", err=True)
+    elif why:
+        click.echo(f"line {line.number}: {line.said.message} is {why}", err=True)
+
+
+def _words(done: Mapping[str, Any]) -> str:
+    outcomes = ", ".join(f"{count:,} {word}" for word, count in done["outcomes"].items())
+    again = f"; {done['already']:,} had been before" if done["already"] else ""
+    return f"resolved{': ' if outcomes else ''}{outcomes}{again}"
