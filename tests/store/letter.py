@@ -32,8 +32,8 @@ async def bury(
 
 async def settled(cell: Cell, statuses: Sequence[Status], lane: str = LANE) -> None:
     """Messages of the batch that have these statuses, each with a record of its own."""
-    await cell.enqueue(len(statuses), lane)
     provider = lane.partition("/")[0]
+    await cell.enqueue(len(statuses), lane, limits=(f"provider:{provider}",))
     (entry,) = entries_of(await cell.claim("w1", provider=provider))
     outcomes, counters = [], {}
     for row, status in zip(rows_of(entry), statuses, strict=True):
