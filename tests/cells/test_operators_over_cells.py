@@ -5,6 +5,9 @@ from __future__ import annotations
 from dispatcher.engine.lane_states import lanes_of
 from dispatcher.engine.letters import Replay, Selection, drop, newest
 from dispatcher.engine.moving import Mover
+from dispatcher.engine.resolving import Resolution, saying
+from dispatcher.messages import Status
+from dispatcher.simulator.faults import ResetAfter
 from dispatcher.store.letters import Letters
 from dispatcher.store.moving import Moving
 from dispatcher.store.operations import FOREVER, Action, Operations
@@ -59,6 +62,27 @@ async def test_dead_letters_of_all_of_them(over_cells: Start, simulator_url: str
     assert await letters.count() == 0
     done = {view.what: view.affected for view in await run.store.inspector.actions()}
     assert done == {"drop": 10, "replay": 50}
+
+
+async def test_unknown_outcomes_of_all_of_them(over_cells: Start, simulator_url: str) -> None:
+    run = await over_cells(halves(simulator_url))
+    run.simulator.set_faults([ResetAfter(every=1)])
+    batch = await run.submit(numbers(20), "bulk")
+    async with run.work():
+        assert await run.finished(batch) == {"unknown": 20}
+    letters = Letters(run.store.client, run.store.keys)
+    assert [0 < await cell.count() < 20 for cell in letters.cells] == [True, True]
+    resolution = Resolution(run.store, 3600, action("resolve"), dry_run=False)
+    said = [saying(f"{batch}-{index}", "delivered") for index in range(10)]
+    assert await resolution.say_each(said) == [""] * 10
+    await resolution.say(Selection(), Status.UNDELIVERED)
+    assert resolution.view()["outcomes"] == {"delivered": 10, "undelivered": 10}
+    assert await run.counts(batch) == {"delivered": 10, "undelivered": 10}
+    assert await letters.count() == 0
+    (done,) = await run.store.inspector.actions()
+    assert (done.what, done.affected) == ("resolve", 20)
+    assert await resolution.say_each(said[:1]) == [""]
+    assert resolution.view()["already"] == 1
 
 
 async def test_what_waits_moves_to_a_provider_in_another_cell(

@@ -43,7 +43,7 @@ async def test_every_path_and_problem_is_there(
     assert {"/v1/messages/{id}", "/v1/batches/{id}", "/healthz", "/readyz", "/metrics",
             "/openapi.json", "/v1/lanes", "/v1/lanes/{lane}/suspend", "/v1/lanes/{lane}/resume",
             "/v1/lanes/{lane}/move", "/v1/limits/{name}", "/v1/dead", "/v1/dead/replay",
-            "/v1/dead/drop", "/v1/audit"} <= set(found["paths"])  # fmt: skip
+            "/v1/dead/resolve", "/v1/dead/drop", "/v1/audit"} <= set(found["paths"])  # fmt: skip
     suspend = found["paths"]["/v1/lanes/{lane}/suspend"]["post"]
     assert {"200", "401", "403", "422", "503"} <= set(suspend["responses"])
     assert suspend["security"] == [{"token": []}]

@@ -28,6 +28,7 @@ CALLS = [
     ("DELETE", "/v1/limits/provider:twilio-test", None),
     ("GET", "/v1/dead", None),
     ("POST", "/v1/dead/replay", {"all": True}),
+    ("POST", "/v1/dead/resolve", {"all": True, "outcome": "sent"}),
     ("POST", "/v1/dead/drop", {"all": True}),
     ("GET", "/v1/audit", None),
 ]
@@ -129,6 +130,7 @@ REFUSED = [
     ("POST", "/v1/dead/drop", {}, "say which letters, or all"),
     ("POST", "/v1/dead/replay", {"rate": "5/s"}, "say which letters, or all"),
     ("POST", "/v1/dead/replay", {"rate": "x"}, "rate must be a rate above 0"),
+    ("POST", "/v1/dead/drop", {"messages": ["x"]}, "'x' is not a message id"),
 ]
 
 
@@ -190,17 +192,21 @@ async def test_dead_letters(http: aiohttp.ClientSession, shared_url: str, store:
     assert found["letters"][0]["class"] == "bulk"
     by = [{"provider": "twilio-test", "code": "30008", "messages": 3}]
     status, done = await ann("POST", "/v1/dead/replay", {"code": "30008", "dry_run": True})
-    assert (status, done) == (200, {"messages": 3, "dry_run": True, "by": by, "left": {}})
+    assert (status, done) == (
+        200,
+        {"messages": 3, "dry_run": True, "by": by, "left": {}, "refused": []},
+    )
     assert (await ann("GET", "/v1/dead"))[1]["total"] == 5
     _, done = await ann("POST", "/v1/dead/replay", {"code": "30008", "rate": "1/h"})
     assert (done["messages"], done["dry_run"]) == (3, False)
     assert await store.client.zcard(store.keys.name("scheduled")) == 2
-    _, done = await ann("POST", "/v1/dead/drop", {"messages": others})
+    _, done = await ann("POST", "/v1/dead/drop", {"messages": [*others, names[0]]})
     assert done["messages"] == 2
+    assert [one["message"] for one in done["refused"]] == [names[0]]
     assert (await ann("GET", "/v1/dead"))[1] == {"letters": [], "total": 0}
     told = (await ann("GET", "/v1/audit"))[1]["actions"]
     assert [(one["what"], one["on"], one["affected"]) for one in told] == [
-        ("dead drop", "2 named", 2), ("dead replay", "code 30008", 3),
+        ("dead drop", "3 named", 2), ("dead replay", "code 30008", 3),
     ]  # fmt: skip
 
 
