@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct, field
 
 from dispatcher.address import parse_address
-from dispatcher.toml import Secret, toml_value
+from dispatcher.toml import Secret, masked, toml_value
 from dispatcher.units import Duration, Rates, format_duration
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z"
@@ -93,6 +93,11 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
         if self.url != "embedded":
             parse_address(self.url)
         self._check_durability()
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people to read: without a password."""
+        return f"embedded in {self.data_dir}" if self.url == "embedded" else masked(self.url)
 
     def _check_durability(self) -> None:
         """A server of its own has its own settings, and the embedded one has no replicas."""

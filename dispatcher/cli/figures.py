@@ -8,6 +8,11 @@ _TURN = 2
 """A span is told in the largest unit that it has two of."""
 
 
+def rounded(value: float) -> float:
+    """A measured rate or time with the digits that mean something: six."""
+    return float(f"{value:.6g}")
+
+
 def rate_text(per_second: float | None) -> str:
     """A rate in the unit in which it is at least 1: "75/s", "30/min"; "none" without one."""
     if per_second is None:

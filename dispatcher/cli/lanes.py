@@ -16,7 +16,6 @@ from dispatcher.engine.lane_states import LaneStates, lane_pattern, lane_states
 from dispatcher.messages import CLASSES
 from dispatcher.settings import Config
 from dispatcher.store.opening import open_store
-from dispatcher.store.suspensions import covers
 
 
 @click.command()
@@ -42,8 +41,7 @@ def lanes(state: State, lane: str | None, as_json: bool) -> None:
 
 async def _find(config: Config, pattern: str) -> LaneStates:
     async with open_store(config.store) as store:
-        found = await lane_states(store.inspector, config.providers)
-    return found._replace(lanes=[item for item in found.lanes if covers(pattern, item["lane"])])
+        return await lane_states(store.inspector, config.providers, pattern)
 
 
 def _print(found: LaneStates) -> None:

@@ -12,8 +12,8 @@ from dispatcher.cli.operating import acting, counted, print_json
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.running import run
 from dispatcher.engine.ingest import Ingest
-from dispatcher.engine.lane_states import lane_pattern, lanes_of
-from dispatcher.engine.moving import Mover, move_view
+from dispatcher.engine.lane_states import lane_pattern
+from dispatcher.engine.moving import Mover, move_lanes
 from dispatcher.engine.runtime import create_providers
 from dispatcher.settings import Config
 from dispatcher.store.moving import Moving
@@ -47,8 +47,7 @@ async def _move(config: Config, pattern: str, provider: str) -> dict[str, Any]:
     action = acting("move", pattern, f"to {provider}")
     async with open_store(config.store) as store:
         mover = Mover(ingest, Moving(store.client, store.keys), provider, action)
-        lanes = await lanes_of(store.inspector, pattern)
-        return move_view(await mover.move(pattern, lanes))
+        return await move_lanes(store.inspector, mover, pattern)
 
 
 def _print(done: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from dispatcher.cli.figures import rounded
 from dispatcher.engine.overlook import Outlook, Overlook
 from dispatcher.engine.trend import Trend
 from dispatcher.engine.waiting import binding, moment, waiting_lanes
@@ -90,12 +91,12 @@ def view_of(found: Overlook, trend: Trend, served: Collection[str]) -> View:
     done = [lane.done_seconds for lane in lanes if lane.backlog and lane.state != ORPHANED]
     return View(
         datetime.fromtimestamp(store.now_us / 1e6, UTC).isoformat(timespec="seconds"),
-        trend.sent(),
+        rounded(trend.sent()),
         store.sent,
         sum(lane.backlog for lane in lanes),
         store.unfinished,
         store.letters,
-        None if None in done else max((each for each in done if each is not None), default=0.0),
+        None if None in done else max(filter(None, done), default=0.0),
         _hosts(store.workers),
         store.memory,
         store.memory_most,
@@ -108,10 +109,14 @@ def view_of(found: Overlook, trend: Trend, served: Collection[str]) -> View:
 def with_codes(view: View, codes: Mapping[str, dict[str, float]]) -> View:
     """The view with why messages of some lanes fail: lane → code → messages per second."""
     lanes = [
-        msgspec.structs.replace(line, codes=codes[line.lane]) if line.lane in codes else line
+        msgspec.structs.replace(line, codes=_each(codes[line.lane])) if line.lane in codes else line
         for line in view.lanes
     ]
     return msgspec.structs.replace(view, lanes=lanes)
+
+
+def _each(rates: Mapping[str, float]) -> dict[str, float]:
+    return {code: rounded(rate) for code, rate in rates.items()}
 
 
 def _is_open(breaker: BreakerView) -> bool:
@@ -126,12 +131,12 @@ def _lane(name: str, item: Outlook, trend: Trend, served: Collection[str]) -> La
     limit = binding(item.standing.limits, now_us) if lane.waiting else None
     return LaneLine(
         name,
-        pace.sent,
-        item.most,
+        rounded(pace.sent),
+        None if item.most is None else rounded(item.most),
         lane.depth,
         _done(item, pace.sent),
-        max(0.0, (now_us - oldest_us) / 1e6),
-        pace.failed,
+        round(max(0.0, (now_us - oldest_us) / 1e6), 3),
+        rounded(pace.failed),
         {},
         state,
         reason,
@@ -147,7 +152,7 @@ def _done(item: Outlook, rate: float) -> float | None:
         if not rate:
             return None
         seconds += lane.waiting / rate
-    return seconds if seconds < FOREVER_SECONDS else None
+    return rounded(seconds) if seconds < FOREVER_SECONDS else None
 
 
 def _state(name: str, item: Outlook, served: Collection[str]) -> tuple[str, str]:
@@ -174,6 +179,10 @@ def _until(time_us: int, now_us: int) -> str:
     return f"until {moment(time_us)[11:19]}Z" if time_us > now_us else "about to be tried"
 
 
+def _rate(limit: LimitView) -> float | None:
+    return rounded(1e6 / limit.interval_us) if limit.interval_us else None
+
+
 def _why(limit: LimitView) -> str:
     if limit.spent is not None:
         return f"{limit.spent.period}'s quota used up"
@@ -189,7 +198,7 @@ def _limits(found: Overlook) -> list[LimitLine]:
         LimitLine(
             name,
             _why(found.limits[name]),
-            1e6 / found.limits[name].interval_us if found.limits[name].interval_us else None,
+            _rate(found.limits[name]),
             len(names),
             sum(depth[lane] for lane in names),
         )

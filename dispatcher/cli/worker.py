@@ -120,7 +120,7 @@ async def _opened(stack: AsyncExitStack, config: Config, stop: asyncio.Event) ->
     first = asyncio.FIRST_COMPLETED
     try:
         if not (await asyncio.wait((opening, stopped), timeout=1.0, return_when=first))[0]:
-            log.warning("the store does not answer yet; waiting")
+            log.warning("the store (%s) does not answer yet; waiting", config.store.address)
             await asyncio.wait((opening, stopped), return_when=first)
         return opening.result() if opening.done() else None
     finally:

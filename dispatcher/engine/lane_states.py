@@ -29,12 +29,16 @@ class LaneStates(NamedTuple):
     suspended: list[dict[str, Any]]
 
 
-async def lane_states(inspector: Inspector, configured: Collection[str]) -> LaneStates:
-    """How every lane stands; those of providers that are not `configured` and that no worker
-    serves are orphaned. Raises StoreUnavailable."""
+async def lane_states(
+    inspector: Inspector, configured: Collection[str], pattern: str = "*"
+) -> LaneStates:
+    """How every lane of a pattern stands; those of providers that are not `configured` and that no
+    worker serves are orphaned. Raises UsageError, StoreUnavailable."""
+    await check_provider(inspector, configured, pattern)
     served, now_us = await inspector.providers(), await inspector.now_us()
     providers = {*configured, *served}
-    views = await inspector.lanes(await inspector.lane_names(sorted(providers)))
+    names = await inspector.lane_names(sorted(providers))
+    views = await inspector.lanes(name for name in names if covers(pattern, name))
     limits = await inspector.limits({name for view in views for name in view.limits})
     breakers = {name: await inspector.breaker(name) for name in providers}
     orphaned = {
@@ -66,7 +70,7 @@ async def suspend(
     action: Action,
 ) -> dict[str, Any]:
     """Suspend the lanes of an action. Raises UsageError, StoreUnavailable."""
-    _check_provider(action.on, {*configured, *await inspector.providers()})
+    await check_provider(inspector, configured, action.on)
     done = await operations.suspend(action.on, seconds, action)
     return suspended_view(action.on, done, action.reason)
 
@@ -117,9 +121,11 @@ def suspended_view(pattern: str, done: Suspended, why: str) -> dict[str, Any]:
     }
 
 
-def _check_provider(pattern: str, known: Collection[str]) -> None:
-    """A suspension for a provider with a wrong name would hold nothing."""
+async def check_provider(inspector: Inspector, configured: Iterable[str], pattern: str) -> None:
+    """What is done to lanes of a provider with a wrong name would do nothing. Raises UsageError for
+    one that neither the configuration nor the store knows, StoreUnavailable."""
     provider = pattern.partition("/")[0]
+    known = {*configured, *await inspector.providers()}
     if "*" in provider or provider in known:
         return
     near = get_close_matches(provider, sorted(known), n=1, cutoff=0.5)

@@ -7,14 +7,16 @@ Each entry moves at once or not at all, so whoever is interrupted begins again a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from dispatcher.engine.cutting import Fork, Group
 from dispatcher.engine.ingest import Ingest, Submission
+from dispatcher.engine.lane_states import check_provider, lanes_of
 from dispatcher.errors import InvalidMessage, UsageError
 from dispatcher.messages import Envelope, Lane, Row, UnknownFormat, decode_body
 from dispatcher.policy.routing import Route
+from dispatcher.store.inspector import Inspector
 from dispatcher.store.moving import Moving, NewPlace, Target, Waiting
 from dispatcher.store.operations import Action
 from dispatcher.template import Template
@@ -28,6 +30,11 @@ class MoveReport(NamedTuple):
     left: Counter[str]
     held: Counter[str]
 
+    @property
+    def messages(self) -> int:
+        """All that were met."""
+        return self.moved.total() + self.left.total() + self.held.total()
+
 
 class Mover:
     """Moves to one provider of a configuration. Raises UsageError for another one."""
@@ -40,6 +47,11 @@ class Mover:
         self._moving = moving
         self._provider = provider
         self._action = action
+
+    @property
+    def known(self) -> Collection[str]:
+        """The providers of the configuration."""
+        return self._ingest.providers
 
     async def move(self, pattern: str, lanes: Iterable[str]) -> MoveReport:
         """Move what waits in these lanes, and what waits for its time in those of the pattern.
@@ -130,8 +142,12 @@ class Mover:
         return (self._provider, *others)
 
 
-def move_view(report: MoveReport) -> dict[str, Any]:
-    """What was moved, as users see it."""
+async def move_lanes(inspector: Inspector, mover: Mover, pattern: str) -> dict[str, Any]:
+    """Move what waits in the lanes of a pattern; what was moved, as users see it. Raises UsageError
+    where there is nothing of a provider that nobody knows, StoreUnavailable."""
+    report = await mover.move(pattern, await lanes_of(inspector, pattern))
+    if not report.messages:
+        await check_provider(inspector, mover.known, pattern)
     return {
         "messages": report.moved.total(),
         "lanes": dict(sorted((+report.moved).items())),

@@ -122,8 +122,8 @@ class Api:
             task.result()
 
     async def _keep_store(self) -> None:
-        loop, line = asyncio.get_running_loop(), "the store does not answer yet; waiting"
-        late = loop.call_later(LATE_SECONDS, log.warning, line)
+        line, where = "the store (%s) does not answer yet; waiting", self._config.store.address
+        late = asyncio.get_running_loop().call_later(LATE_SECONDS, log.warning, line, where)
         try:
             await self._use_store(late)
         finally:

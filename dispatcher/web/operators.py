@@ -9,7 +9,6 @@ from dispatcher.engine.ingest import Ingest
 from dispatcher.engine.lane_states import (
     lane_pattern,
     lane_states,
-    lanes_of,
     lasting,
     lasting_words,
     one_line,
@@ -17,7 +16,7 @@ from dispatcher.engine.lane_states import (
 )
 from dispatcher.engine.letters import even_interval
 from dispatcher.engine.limit_changes import UnknownLimit, change_limit, known_limit
-from dispatcher.engine.moving import Mover, move_view
+from dispatcher.engine.moving import Mover, move_lanes
 from dispatcher.engine.views import action_view, limit_view
 from dispatcher.engine.waiting import overview
 from dispatcher.errors import UsageError
@@ -36,7 +35,6 @@ from dispatcher.operator_bodies import (
 from dispatcher.store.moving import Moving
 from dispatcher.store.opening import Store
 from dispatcher.store.operations import UNTIL_RESET, Operations
-from dispatcher.store.suspensions import covers
 from dispatcher.web.calls import Answer, Call, Reader, acting
 from dispatcher.web.gate import Gate
 from dispatcher.web.openapi import Route, for_operators
@@ -83,10 +81,9 @@ class Operators:
         """All lanes, or those of a pattern."""
         with usable():
             pattern = lane_pattern(call.query.get("lane", "*"))
-        async with self._gate.enter() as (store, *_):
-            found = await lane_states(store.inspector, self._config.providers)
-        lanes = [item for item in found.lanes if covers(pattern, item["lane"])]
-        return Answer({"lanes": lanes, "suspended": found.suspended})
+            async with self._gate.enter() as (store, *_):
+                found = await lane_states(store.inspector, self._config.providers, pattern)
+        return Answer(found._asdict())
 
     async def suspend(self, call: Call) -> Answer:
         """As the command."""
@@ -118,8 +115,7 @@ class Operators:
             async with self._gate.enter() as (store, *_):
                 moving = Moving(store.client, store.keys)
                 mover = Mover(self._ingest, moving, given.to, action)
-                lanes = await lanes_of(store.inspector, lane)
-                return Answer(move_view(await mover.move(lane, lanes)))
+                return Answer(await move_lanes(store.inspector, mover, lane))
 
     async def limits(self, _call: Call) -> Answer:
         """As the command."""

@@ -17,6 +17,7 @@ from tests.cli.inside import Inside
 OLD = '[providers.old]\nkind = "webhook"\nurl = "http://127.0.0.1:9/old"\n'
 HOOK = '[providers.hook]\nkind = "webhook"\nurl = "http://127.0.0.1:9/hook"\n'
 LANE = "hook/sms/de"
+BATCH = "01JD4Z3C7V9M2N8Q5R6S7T8V9W"
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_what_waits_is_shown(waiting: Inside) -> None:
     assert lines[0].split() == ["lane", "urgent", "normal", "bulk", "sent", "held", "by"]
     assert lines[1].split() == [LANE, "3", "0"]
     assert lines[2:] == ["3 messages in 1 lane"]
-    assert waiting.run("lanes", "other").out == "0 messages in 0 lanes\n"
+    assert waiting.run("lanes", "hook/sms/us").out == "0 messages in 0 lanes\n"
 
 
 def test_suspend_and_resume(waiting: Inside) -> None:
@@ -82,7 +83,9 @@ def test_a_lane_that_comes_later(waiting: Inside, commands: Commands) -> None:
         (("suspend", "a b", "--reason", "r"), "LANE must be provider/channel/carrier"),
         (("resume", ""), "LANE must be provider/channel/carrier"),
         (("cancel", "x"), "'x' is not a batch id"),
-        (("cancel", "01JD4Z3C7V9M2N8Q5R6S7T8V9W"), "batch 01JD4Z3C7V9M2N8Q5R6S7T8V9W is not known"),
+        (("lanes", "hok"), "there is no provider hok; did you mean hook?"),
+        (("lanes", "x/sms/*"), "there is no provider x; known: hook"),
+        (("move", "hok/*", "--to", "hook"), "there is no provider hok; did you mean hook?"),
         (("move", LANE, "--to", "x"), "there is no provider x; configured: hook"),
         (("move", LANE), "Missing option '--to'"),
         (("completion", "tcsh"), "Invalid value for"),
@@ -91,6 +94,27 @@ def test_a_lane_that_comes_later(waiting: Inside, commands: Commands) -> None:
 def test_what_cannot_be_meant(inside: Inside, args: tuple[str, ...], words: str) -> None:
     result = inside.run(*args)
     assert (result.code, result.out) == (2, "")
+    (line,) = result.err
+    assert line.startswith(f"dispatcher: {words}")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("cancel", BATCH), f"batch {BATCH} is not known in this store"),
+        (("status", BATCH), f"{BATCH} is not known in this store"),
+        (("status", f"{BATCH}-0"), f"{BATCH}-0 is not known in this store"),
+        (("dead", "show", f"{BATCH}-0"), f"{BATCH}-0 is not among the dead letters"),
+        (("dead", "replay", f"{BATCH}-0"), f"{BATCH}-0 is not among the dead letters"),
+        (("dead", "drop", f"{BATCH}-0"), f"{BATCH}-0 is not among the dead letters"),
+        (("dead", "resolve", f"{BATCH}-0", "--outcome", "sent"), f"{BATCH}-0 is not known in"),
+        (("resume", LANE), f"{LANE} is not suspended"),
+        (("limits", "reset", "x"), "there is no limit x"),
+    ],
+)
+def test_what_is_not_there(inside: Inside, args: tuple[str, ...], words: str) -> None:
+    result = inside.run(*args)
+    assert (result.code, result.out) == (1, "")
     (line,) = result.err
     assert line.startswith(f"dispatcher: {words}")
 

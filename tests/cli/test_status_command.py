@@ -76,13 +76,13 @@ async def test_the_story_of_a_message(commands: Commands, sent: Result) -> None:
 def test_an_unknown_id(commands: Commands, index: str) -> None:
     name = f"{new_ulid(1)}{index}"
     result = commands.run("status", name)
-    assert (result.code, result.out) == (2, "")
+    assert (result.code, result.out) == (1, "")
     assert result.err == [f"dispatcher: {name} is not known in this store"]
 
 
 async def test_a_message_that_a_settled_batch_never_had(commands: Commands, sent: Result) -> None:
     result = commands.run("status", f"{sent.batch}-5")
-    assert (result.code, result.out) == (2, "")
+    assert (result.code, result.out) == (1, "")
     assert result.err == [f"dispatcher: {sent.batch}-5 is not known in this store"]
 
 

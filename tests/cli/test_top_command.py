@@ -119,6 +119,8 @@ async def test_once_and_as_json(busy: Campaign, tmp_path: Path) -> None:
     assert german["done_seconds"] > 20
     assert found["workers"] == {socket.gethostname(): 1}
     assert [limit["name"] for limit in found["limits"]] == ["provider:hook"]
+    measured = re.findall(r"\d+\.\d+", as_json.out)
+    assert measured and all(len(number.replace(".", "")) <= 7 for number in measured)
     lines = [line for line in table.out.splitlines() if line.startswith("hook/")]
     assert (table.code, [line.split()[0] for line in lines]) == (
         0,

@@ -125,9 +125,10 @@ async def test_sigterm_ends_a_worker_that_waits_for_its_store(
     commands: Commands, config_file: Callable[[str], Path]
 ) -> None:
     hook = HOOK.format("http://127.0.0.1:9", "50/s")
-    commands.write("dispatcher.toml", f'[store]\nurl = "redis://127.0.0.1:1"\n{hook}')
+    commands.write("dispatcher.toml", f'[store]\nurl = "redis://:secret@127.0.0.1:1"\n{hook}')
     worker = commands.start("worker")
-    await asyncio.to_thread(_read_until, worker, "the store does not answer yet")
+    line = "the store (redis://:***@127.0.0.1:1) does not answer yet; waiting"
+    await asyncio.to_thread(_read_until, worker, line)
     worker.terminate()
     assert (await commands.ended(worker)).code == 0
 

@@ -100,7 +100,7 @@ async def test_suspend_and_resume(http: aiohttp.ClientSession, shared_url: str) 
     assert found["suspended"] == [
         {"lane": "twilio-test/sms/d*", "until": done["until"], "reason": "wrong text"}
     ]
-    assert (await ann("GET", "/v1/lanes?lane=other"))[1]["lanes"] == []
+    assert (await ann("GET", "/v1/lanes?lane=twilio-test/sms/us"))[1]["lanes"] == []
     assert await ann("POST", f"{path}/resume") == (
         200, {"lane": "twilio-test/sms/d*", "lanes": [LANE]},
     )  # fmt: skip
@@ -121,6 +121,8 @@ REFUSED = [
     ("POST", "/v1/lanes/twilio-test/suspend", {}, "missing required field `reason`"),
     ("POST", "/v1/lanes/twilio-test/suspend", {"reason": "r", "for": "soon"}, "for must be a"),
     ("POST", "/v1/lanes/twilo-test/suspend", {"reason": "r"}, "did you mean twilio-test?"),
+    ("GET", "/v1/lanes?lane=twilo-test", None, "did you mean twilio-test?"),
+    ("POST", "/v1/lanes/twilo-test/move", {"to": "twilio-test"}, "did you mean twilio-test?"),
     ("POST", "/v1/lanes/a%20b/suspend", {"reason": "r"}, "LANE must be"),
     ("POST", "/v1/lanes/x/move", {"to": "nowhere"}, "there is no provider nowhere"),
     ("PUT", "/v1/limits/provider:twilio-test", {"rate": "5/day"}, "rate must be per s, min or h"),
