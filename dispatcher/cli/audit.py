@@ -19,7 +19,14 @@ LISTED = 50
 
 @click.command()
 @config_option
-@click.option("--limit", "most", default=LISTED, show_default=True, type=click.IntRange(1, 10_000))
+@click.option(
+    "--limit",
+    "most",
+    default=LISTED,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="How many.",
+)
 @json_option
 @click.pass_obj
 def audit(state: State, most: int, as_json: bool) -> None:

@@ -17,10 +17,15 @@ from dispatcher.errors import ConfigError
 @click.group()
 @config_option
 def config() -> None:
-    """Validate or print the configuration."""
+    """Validate or print the configuration.
+
+    \b
+    Example: dispatcher config check
+             dispatcher config show --json
+    """
 
 
-@config.command()
+@config.command(short_help="Validate file, environment and secrets.")
 @config_option
 @click.pass_obj
 def check(state: State) -> None:

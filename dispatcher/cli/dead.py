@@ -52,7 +52,14 @@ dead.add_command(resolve)
 @dead.command("list")
 @config_option
 @selecting
-@click.option("--limit", "most", default=LISTED, show_default=True, type=click.IntRange(1, 10_000))
+@click.option(
+    "--limit",
+    "most",
+    default=LISTED,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="How many.",
+)
 @json_option
 @click.pass_obj
 def list_(state: State, selection: Selection, most: int, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dispatcher.cli.figures import rate_text, span_text
-from dispatcher.cli.options import State, config_option, json_option, load_config
+from dispatcher.cli.options import State, check_tenant, config_option, json_option, load_config
 from dispatcher.cli.running import run
 from dispatcher.cli.worker import require_providers
 from dispatcher.engine.explanation import Choice, Explanation, explain
@@ -31,7 +31,7 @@ from dispatcher.store.opening import Store, open_store
 @click.argument("address")
 @click.option("--channel", type=click.Choice(CHANNELS), help="Else email with an @, sms without.")
 @click.option("--from", "sender", metavar="ID", help="Configured sender, or as is.")
-@click.option("--tenant", default="default", show_default=True)
+@click.option("--tenant", default="default", show_default=True, help="For whom it is sent.")
 @json_option
 @click.pass_obj
 def explain_(
@@ -50,6 +50,7 @@ def explain_(
     """
     config = load_config(state)
     require_providers(config, state)
+    check_tenant(config, tenant)
     ingest = Ingest(config, create_providers(config))
     chosen = channel or ("email" if "@" in address else "sms")
     found = run(_find(ingest, explain(ingest, chosen, address, sender, tenant)))

@@ -1,6 +1,7 @@
 """The `dispatcher` command: finds the subcommand, and turns every expected error into one line.
 
-Exit codes: 0 done, 1 something failed, 2 usage or configuration, 130 interrupted.
+Exit codes: 0 done; 1 something failed, or the store does not know the id; 2 a command, option, name
+or configuration is wrong; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -53,6 +55,17 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises UsageError that names the nearest command."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "`dispatcher --help` lists all"
+            raise UsageError(f"there is no command {name}; {hint}")
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names and lines as in `--help`, without importing a command."""
         commands = [
@@ -78,8 +91,12 @@ class LazyGroup(click.Group):
 def root(ctx: click.Context, config: str | None) -> None:
     """Dispatch outbound messages through providers, within every limit.
 
+    Exit codes: 0 done; 1 something failed, or the store does not know the id; 2 a command, option,
+    name or configuration is wrong. Errors are one line on stderr.
+
     \b
     Example: dispatcher config check
+             dispatcher send --help
     """
     ctx.obj = {"config": config}
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar
 import click
 
 from dispatcher.config import Config, find, load
+from dispatcher.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator: TypeAlias = Callable[[Command], Command]
@@ -33,6 +34,13 @@ def load_config(state: State, flags: Mapping[str, Any] = MappingProxyType({})) -
     Raises ConfigError.
     """
     return load(config_path(state), os.environ, flags)
+
+
+def check_tenant(config: Config, tenant: str) -> None:
+    """Raises UsageError for a tenant that is not among those configured."""
+    if config.tenants and tenant not in config.tenants and tenant != "default":
+        known = ", ".join(sorted(config.tenants))
+        raise UsageError(f"--tenant {tenant!r} is not configured (known: {known})")
 
 
 def _remember(ctx: click.Context, _option: click.Parameter, value: str | None) -> None:

@@ -22,15 +22,17 @@ dry_run_option = click.option(
 )
 _NAMES = ("provider", "code", "channel", "tenant", "status")
 _OPTIONS = (
-    click.option("--provider", metavar="NAME"),
+    click.option("--provider", metavar="NAME", help="Those of a provider."),
     click.option("--code", metavar="CODE", help='As listed; "unknown": outcomes not known.'),
-    click.option("--channel", type=click.Choice(CHANNELS)),
-    click.option("--tenant", metavar="NAME"),
+    click.option("--channel", type=click.Choice(CHANNELS), help="Those of a channel."),
+    click.option("--tenant", metavar="NAME", help="Those of a tenant."),
     click.option(
         "--since", "given_since", metavar="TIME", help="A time, or how long ago, e.g. 2h."
     ),
 )
-_status_option = click.option("--status", type=click.Choice(("dead", "unknown")))
+_status_option = click.option(
+    "--status", type=click.Choice(("dead", "unknown")), help="Failed for good, or not known."
+)
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from dispatcher.cli import send_api
-from dispatcher.cli.options import State, config_option, json_option, load_config
+from dispatcher.cli.options import State, check_tenant, config_option, json_option, load_config
 from dispatcher.cli.progress import Progress
 from dispatcher.cli.records import Item, Records, open_records
 from dispatcher.cli.rejects import Rejects
@@ -25,7 +25,13 @@ from dispatcher.cli.running import run, run_all
 from dispatcher.cli.worker import require_providers
 from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Rejected, Submission
 from dispatcher.engine.runtime import create_providers, write_limits
-from dispatcher.errors import DispatcherError, InvalidMessage, StoreUnavailable, UsageError
+from dispatcher.errors import (
+    DispatcherError,
+    InvalidMessage,
+    NotFound,
+    StoreUnavailable,
+    UsageError,
+)
 from dispatcher.messages import CHANNELS, CLASSES, Content, is_ulid, new_ulid
 from dispatcher.settings import Config
 from dispatcher.store.inspector import BatchView
@@ -75,14 +81,25 @@ class Tally:
 @click.option("--text", metavar="T", help="Text with {parameters}.")
 @click.option("--template", metavar="NAME", help="Template of the provider instead of a text.")
 @click.option("--class", "class_", default="bulk", show_default=True, type=click.Choice(CLASSES))
-@click.option("--subject", metavar="S")
-@click.option("--reply-to", metavar="ADDRESS")
-@click.option("--media", metavar="URL", multiple=True, help="May be repeated.")
-@click.option("--header", "headers", metavar="NAME:VALUE", multiple=True, help="May be repeated.")
-@click.option("--html", metavar="F", type=click.Path(exists=True, dir_okay=False))
+@click.option("--subject", metavar="S", help="Of an e-mail.")
+@click.option("--reply-to", metavar="ADDRESS", help="Of an e-mail.")
+@click.option("--media", metavar="URL", multiple=True, help="To attach; may be repeated.")
+@click.option(
+    "--header",
+    "headers",
+    metavar="NAME:VALUE",
+    multiple=True,
+    help="Of an e-mail; may be repeated.",
+)
+@click.option(
+    "--html",
+    metavar="F",
+    type=click.Path(exists=True, dir_okay=False),
+    help="File with the HTML part of an e-mail.",
+)
 @click.option("--ttl", metavar="TIME", help="Not sent after this, e.g. 2h.")
 @click.option("--at", metavar="TIME", help="Not sent before, e.g. 2026-11-27T09:00:00+01:00.")
-@click.option("--tenant", default="default", show_default=True)
+@click.option("--tenant", default="default", show_default=True, help="For whom it is sent.")
 @click.option("--dedupe", is_flag=True, help="Send once to a recipient that stands there twice.")
 @click.option("--dry-run", is_flag=True, help="Validate all, print counts, write nothing.")
 @click.option("--rejects", metavar="FILE", help="Write refused records here as CSV.")
@@ -115,9 +132,7 @@ def send(state: State, /, **given: Any) -> int:
 
 def _options(config: Config, given: dict[str, Any]) -> Options:
     tenant = given["tenant"]
-    if config.tenants and tenant not in config.tenants and tenant != "default":
-        known = ", ".join(sorted(config.tenants))
-        raise UsageError(f"--tenant {tenant!r} is not configured (known: {known})")
+    check_tenant(config, tenant)
     if given["resume"] is not None and not is_ulid(given["resume"]):
         raise UsageError(f"--resume {given['resume']!r} is not a batch id")
     ttl = _parsed("--ttl", given["ttl"], parse_duration)
@@ -242,7 +257,7 @@ class _Run:
     async def _accepted_before(self, store: Store, opened: OpenBatch) -> dict[int, str]:
         parts, options = await store.inspector.parts(opened.envelope.batch)
         if not parts:
-            raise UsageError(
+            raise NotFound(
                 f"batch {opened.envelope.batch} is not in this store: nothing of it was accepted"
             )
         if options != self._options.submission.fingerprint():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -227,6 +228,7 @@ def send(given: Mapping[str, Any], source: BinaryIO) -> int:
         if given[option] not in (False, "default"):
             name = option.replace("_", "-")
             raise UsageError(f"--{name} does not go with --api: the API decides about it")
+    _check_url(given["api"])
     file: str = given["file"]
     progress = Progress(source, file)
     with Rejects(given["rejects"], progress.line, source) as rejects:
@@ -239,6 +241,17 @@ def send(given: Mapping[str, Any], source: BinaryIO) -> int:
     counts = outcome.counts
     failed = rejects.count or (counts and (counts.dead or counts.unknown))
     return 1 if failed else 0
+
+
+def _check_url(url: str) -> None:
+    """Raises UsageError."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--api must be a URL such as http://127.0.0.1:8080, got {url!r}")
 
 
 def _wanted(given: Mapping[str, Any]) -> NewMessages:

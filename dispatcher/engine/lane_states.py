@@ -13,7 +13,7 @@ from dispatcher.messages import Lane
 from dispatcher.store.inspector import Inspector, LaneView
 from dispatcher.store.operations import FOREVER, Action, Operations, Suspended
 from dispatcher.store.suspensions import FOREVER_US, Suspension, covers
-from dispatcher.units import parse_duration
+from dispatcher.units import DURATION, parse_duration
 
 UNSERVED_SECONDS = 60.0
 """A provider that nobody configures and no worker has claimed of for so long is orphaned."""
@@ -91,8 +91,8 @@ def lasting(text: str, name: str) -> float:
         return FOREVER
     try:
         seconds = parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f'{name} {error}, or "forever"') from None
+    except ValueError:
+        raise UsageError(f'{name} must be {DURATION}, or "forever", got {text!r}') from None
     if not seconds:
         raise UsageError(f"{name} must be more than 0s")
     return seconds

@@ -25,7 +25,7 @@ from dispatcher.messages import (
 )
 from dispatcher.store.letters import Again, CellLetters, DeadLetter, Letters
 from dispatcher.store.operations import Action
-from dispatcher.units import Quota, parse_duration, parse_rate, parse_time
+from dispatcher.units import TIME, Quota, parse_duration, parse_rate, parse_time
 
 PAGE = 200
 """Letters looked at in one go."""
@@ -265,8 +265,9 @@ def since(text: str | None, now_us: int, name: str) -> int:
         pass
     try:
         return parse_time(text)
-    except ValueError as error:
-        raise UsageError(f'{name} {error}, or how long ago, such as "2h"') from None
+    except ValueError:
+        allowed = f'{TIME}, or how long ago, such as "2h"'
+        raise UsageError(f"{name} must be {allowed}, got {text!r}") from None
 
 
 def even_interval(text: str, name: str) -> float:

@@ -193,6 +193,34 @@ def test_a_tenant_that_is_not_configured(refused: Refused, commands: Commands) -
     assert error == "--tenant 'amce' is not configured (known: acme)"
 
 
+@pytest.mark.parametrize("url", ["ftp://x", "localhost:8080", "http://", "http://[x", "http://x:y"])
+def test_an_address_of_an_api_that_is_none(refused: Refused, url: str) -> None:
+    error = refused("send", "good.csv", *SEND, *HI, "--api", url)
+    assert error == f"--api must be a URL such as http://127.0.0.1:8080, got {url!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("statsu", "did you mean status?"), ("x", "`dispatcher --help` lists all")]
+)
+def test_a_command_that_is_none(refused: Refused, name: str, hint: str) -> None:
+    assert refused(name) == f"there is no command {name}; {hint}"
+
+
+def test_a_tenant_to_explain_that_is_not_configured(refused: Refused, commands: Commands) -> None:
+    commands.write("dispatcher.toml", NOWHERE + HOOK + "[tenants.acme]\n")
+    error = refused("explain", "+4915112345678", "--tenant", "amce")
+    assert error == "--tenant 'amce' is not configured (known: acme)"
+
+
+@pytest.mark.parametrize("args", [("list",), ("resolve", "--outcome", "sent"), ("drop",)])
+def test_a_time_that_is_none(refused: Refused, args: tuple[str, ...]) -> None:
+    error = refused("dead", *args, "--since", "1x")
+    assert error == (
+        '--since must be an RFC 3339 time with an offset such as "2026-11-27T09:00:00+01:00" or '
+        '"…Z", or how long ago, such as "2h", got \'1x\''
+    )
+
+
 @pytest.mark.parametrize("name", ["nonsense", "nonsense-1", f"{BATCH}-x", f"{BATCH}-"])
 def test_a_name_that_is_no_id(refused: Refused, name: str) -> None:
     error = refused("status", name)

@@ -130,7 +130,7 @@ async def test_what_does_not_fit_the_batch_is_refused(
     unknown = new_ulid(1)
     result = commands.send("rows.csv", *HI, "--resume", unknown)
     line = f"dispatcher: batch {unknown} is not in this store: nothing of it was accepted"
-    assert (result.code, result.err) == (2, [line])
+    assert (result.code, result.err) == (1, [line])
     send, batch = fed(commands, head(whole, FED))
     await until_accepted(store, batch, 3000)
     killed(send)

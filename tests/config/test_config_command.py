@@ -91,7 +91,7 @@ def test_config_is_taken_before_and_after_the_command(
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["nope"], "dispatcher: No such command 'nope'."),
+        (["nope"], "dispatcher: there is no command nope; `dispatcher --help` lists all"),
         (["config", "show", "--nope"], "dispatcher: No such option '--nope'."),
         (["config", "show", "--config", "x.toml"], "dispatcher: --config: there is no file x.toml"),
     ],
