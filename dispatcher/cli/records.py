@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -39,6 +40,18 @@ class Records(Protocol):
     def read(self, names: Sequence[str]) -> Iterator[Item]:
         """All records with the values of the parameters `names`, in that order."""
         ...
+
+
+def open_source(path: str) -> BinaryIO:
+    """A file, or - for standard input. Raises UsageError."""
+    if path == "-":
+        if sys.stdin is None:
+            raise UsageError("-: standard input is closed")
+        return sys.stdin.buffer
+    try:
+        return open(path, "rb")  # closed by the caller's `with`
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def open_records(source: BinaryIO, path: str) -> Records:

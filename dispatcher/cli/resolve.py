@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any, BinaryIO, TypeAlias
 
@@ -11,6 +11,7 @@ import click
 from dispatcher.cli.operating import acting
 from dispatcher.cli.options import State, config_option, json_option, load_config
 from dispatcher.cli.outcome_lines import Line, read_lines
+from dispatcher.cli.records import open_source
 from dispatcher.cli.running import run
 from dispatcher.cli.selecting import (
     all_option,
@@ -36,12 +37,7 @@ Say: TypeAlias = Callable[[Resolution], Awaitable[None]]
 @click.option("--outcome", type=click.Choice(list(WORDS)), help="What became of them.")
 @selecting_unknown
 @all_option
-@click.option(
-    "--file",
-    type=click.File("rb"),
-    metavar="FILE",
-    help="Ids, one a line, or CSV id,outcome; - = stdin.",
-)
+@click.option("--file", metavar="FILE", help="Ids, one a line, or CSV id,outcome; - is stdin.")
 @click.option("--reason", metavar="TEXT", help="How you know; for the audit.")
 @dry_run_option
 @json_option
@@ -51,7 +47,7 @@ def resolve(
     selection: Selection,
     outcome: str | None,
     everything: bool,
-    file: BinaryIO | None,
+    file: str | None,
     reason: str | None,
     dry_run: bool,
     as_json: bool,
@@ -66,19 +62,20 @@ def resolve(
              dispatcher dead resolve --provider twilio-eu --since 2h --outcome sent --dry-run
              dispatcher dead resolve --file outcomes.csv --reason "console, ticket 4711"
     """
-    told, why = f"as {outcome or 'the file says'}", " ".join((reason or "").split())
+    config, why = load_config(state), " ".join((reason or "").split())
+    told = f"as {outcome or 'the file says'}"
     if file is not None:
         if not selection.everything or everything:
             raise UsageError("--file stands alone: no MESSAGE, --all or other selection beside it")
-        action = acting("dead resolve", f"file {file.name}", told, why)
-        say = _of_file(file, outcome)
+        action = acting("dead resolve", f"file {file}", told, why)
+        with open_source(file) as source:
+            done = run(_resolve(config, _of_file(source, file, outcome), action, dry_run))
     else:
         if outcome is None:
             raise UsageError(f"--outcome is missing: one of {', '.join(WORDS)}")
         check_meant(selection, everything or dry_run)
         action = acting("dead resolve", selection.words(), told, why)
-        say = _of_selection(selection, outcome)
-    done = run(_resolve(load_config(state), say, action, dry_run))
+        done = run(_resolve(config, _of_selection(selection, outcome), action, dry_run))
     return report(done, _words(done), as_json, named=file is not None)
 
 
@@ -93,22 +90,27 @@ def _of_selection(selection: Selection, outcome: str) -> Say:
     return lambda resolution: resolution.say(selection, WORDS[outcome])
 
 
-def _of_file(file: BinaryIO, outcome: str | None) -> Say:
+def _of_file(source: BinaryIO, path: str, outcome: str | None) -> Say:
     """What the lines of a file say; those that cannot be meant are named as they are met."""
 
     async def say(resolution: Resolution) -> None:
-        lines, last = read_lines(file, outcome), 0
-        while page := list(islice(lines, PAGE)):
-            said = {line.number: line.said for line in page if line.said is not None}
-            reasons = await resolution.say_each(list(said.values()))
-            why = dict(zip(said, reasons, strict=True))
-            for line in page:
-                _name(line, why.get(line.number, ""), resolution)
-            last = page[-1].number
-        if not last:
-            raise UsageError(f"--file {file.name} names no message")
+        lines = read_lines(source, outcome)
+        page = list(islice(lines, PAGE))
+        if not page:
+            raise UsageError(f"--file {path} names no message")
+        while page:
+            await _say_page(resolution, page)
+            page = list(islice(lines, PAGE))
 
     return say
+
+
+async def _say_page(resolution: Resolution, page: Sequence[Line]) -> None:
+    said = {line.number: line.said for line in page if line.said is not None}
+    reasons = await resolution.say_each(list(said.values()))
+    why = dict(zip(said, reasons, strict=True))
+    for line in page:
+        _name(line, why.get(line.number, ""), resolution)
 
 
 def _name(line: Line, why: str, resolution: Resolution) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import stat
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -19,7 +18,7 @@ import msgspec
 from dispatcher.cli import send_api
 from dispatcher.cli.options import State, check_tenant, config_option, json_option, load_config
 from dispatcher.cli.progress import Progress
-from dispatcher.cli.records import Item, Records, open_records
+from dispatcher.cli.records import Item, Records, open_records, open_source
 from dispatcher.cli.rejects import Rejects
 from dispatcher.cli.running import run, run_all
 from dispatcher.cli.worker import require_providers
@@ -117,13 +116,13 @@ def send(state: State, /, **given: Any) -> int:
     Example: dispatcher send customers.csv --channel sms --from shop --text "Hi {name}"
     """
     if given["api"] is not None:
-        with _source(given["file"]) as source:
+        with open_source(given["file"]) as source:
             return send_api.send(given, source)
     config = load_config(state)
     require_providers(config, state)
     options = _options(config, given)
     ingest = Ingest(config, create_providers(config))
-    with _source(options.file) as source:
+    with open_source(options.file) as source:
         try:
             return run(_Run(config, ingest, options, source).run())
         except InvalidMessage as error:
@@ -160,17 +159,6 @@ def _parsed(option: str, text: str | None, parse: Any) -> Any:
         return parse(text)
     except ValueError as error:
         raise UsageError(f"{option} {error}") from None
-
-
-def _source(path: str) -> BinaryIO:
-    if path == "-":
-        if sys.stdin is None:
-            raise UsageError("-: standard input is closed")
-        return sys.stdin.buffer
-    try:
-        return open(path, "rb")  # closed by the caller's `with`
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 class _Run:

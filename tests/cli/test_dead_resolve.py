@@ -252,7 +252,7 @@ def test_a_file_without_end_is_read_in_small_pieces() -> None:
         (("x", "--outcome", "sent"), "'x' is not a message id (<batch>-<index>)"),
         (("--status", "dead", "--outcome", "sent"), "No such option '--status'"),
         (("--since", "soon", "--outcome", "sent"), "--since must be an RFC 3339 time"),
-        (("--file", "no.csv"), "Invalid value for '--file': 'no.csv': No such file or directory"),
+        (("--file", "no.csv"), "no.csv: No such file or directory"),
         (("--file", "empty", "--outcome", "sent"), "--file empty names no message"),
         (("--file", "empty", "--all"), "--file stands alone: no MESSAGE, --all or other selection"),
         (("--file", "empty", "--code", "1"), "--file stands alone"),
