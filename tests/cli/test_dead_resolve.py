@@ -109,6 +109,8 @@ async def test_what_is_known_is_named_and_left_alone(batch: Batch, store: Store)
         f"dispatcher: {batch.id(99)} is not known in this store",
     ]
     assert await batch.counts() == before
+    same = await batch.resolve(5, "--outcome", "sent")
+    assert (same.code, same.err) == (1, [f"dispatcher: {batch.id(5)} is sent, not unknown"])
     some = await batch.resolve(5, 4, "--outcome", "sent", "--json")
     assert (some.code, some.err) == (1, [f"dispatcher: {batch.id(5)} is sent, not unknown"])
     assert some.found == {
@@ -222,6 +224,18 @@ async def test_a_long_file_is_told_page_by_page(inside: Inside, cell: Cell, tmp_
             else "450 messages resolved: 450 delivered"
         )
         assert await batch.counts() == {"delivered": 450}
+
+
+@pytest.mark.parametrize(("outcome", "left"), [("delivered", 0), ("dead", 450)])
+async def test_a_long_selection_is_told_page_by_page(
+    inside: Inside, cell: Cell, outcome: str, left: int
+) -> None:
+    await settled(cell, [UNKNOWN] * 450, LANE)
+    batch = Batch(inside, cell)
+    done = await batch.resolve("--code", "unknown", "--outcome", outcome, "--json")
+    assert (done.code, done.found["messages"]) == (0, 450)
+    assert await batch.counts() == {outcome: 450}
+    assert await cell.client.zcard(cell.keys.name("dead")) == left
 
 
 async def test_standard_input(batch: Batch, commands: Commands) -> None:

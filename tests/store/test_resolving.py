@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from dispatcher.messages import Record, Status, encode_record
 from dispatcher.settings import StoreConfig
+from dispatcher.store.letters import CellLetters
 from dispatcher.store.opening import open_store
 from dispatcher.store.operations import Action
 from dispatcher.store.queue import Letter
 from dispatcher.store.resolving import OUTCOMES, RECEIPT, RESOLVED, Resolved, Resolver, Said
+from dispatcher.store.scripts import Argument, Script
 from tests.store.cell import LANE, OWN, Cell, action
 from tests.store.letter import settled
 
@@ -117,6 +120,23 @@ async def test_many_in_one_call(cell: Cell) -> None:
     assert [one.status for one in found[1:]] == [*[Status.SENT] * 4, Status.READ, None]
     assert list((await cell.check()).values()) == ["read", *["sent"] * 4, "unknown"]
     assert await letters(cell) == {f"{cell.batch}-5": "unknown"}
+
+
+async def test_a_letter_that_is_dropped_meanwhile_does_not_come_back(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await settled(cell, [Status.UNKNOWN])
+    message, run = f"{cell.batch}-0", Script.__call__
+
+    async def drop_first(self: Script, key: str, *arguments: Argument) -> Any:
+        if self.name == "resolve":
+            await CellLetters(cell.client, cell.keys).drop([message], action("dead drop", message))
+        return await run(self, key, *arguments)
+
+    monkeypatch.setattr(Script, "__call__", drop_first)
+    assert await resolve(cell, message, Status.DEAD) is Status.DEAD
+    assert await letters(cell) == {}
+    assert list((await cell.check()).values()) == ["dead"]
 
 
 async def test_what_changed_is_told(store_cell: Cell) -> None:
