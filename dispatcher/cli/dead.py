@@ -195,6 +195,8 @@ def _print(found: Mapping[str, Any], most: int) -> None:
         at, why = clock_text(one["at"]), " ".join(one["detail"].split())
         table.add_row(one["message"], at, code, one["provider"], why)
     print_table(table)
+    if any(one["status"] == "unknown" for one in found["letters"]):
+        click.echo("unknown: ask the provider; dispatcher dead resolve MESSAGE --outcome OUTCOME")
     shown = len(found["letters"])
     if shown == most:
         click.echo(f"the latest {shown:,} of {found['total']:,}; --limit N shows more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dispatcher.address import Address, parse_address
+from dispatcher.settings import StoreConfig
 
 KNOWN = {
     "redis://h": Address("redis", False, (("h", 6379),)),
@@ -41,3 +42,17 @@ def test_a_refusal_keeps_the_password(url: str) -> None:
     with pytest.raises(ValueError, match="url must") as caught:
         parse_address(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("embedded", "embedded in there"),
+        ("redis://u:secret@h:7000/3", "redis://u:***@h:7000/3"),
+        ("redis://:sec@ret@h", "redis://:***@h"),
+        ("redis://h?password=secret&db=1", "redis://h?password=***&db=1"),
+        ("redis+sentinel://u:secret@a,b/m", "redis+sentinel://u:***@a,b/m"),
+    ],
+)
+def test_where_a_store_is_told_without_its_password(url: str, shown: str) -> None:
+    assert StoreConfig(url=url, data_dir="there").address == shown

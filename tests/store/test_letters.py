@@ -4,14 +4,16 @@ script twice changes nothing more."""
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
 
 from dispatcher.engine.letters import Replay, Selection, drop, newest
 from dispatcher.messages import Record, Status, encode_record
-from dispatcher.store.letters import Letters
+from dispatcher.store.letters import CellLetters, Letters
 from dispatcher.store.queue import Letter, Outcome, Settlement
+from dispatcher.store.resolving import Resolver, Said
 from tests.store.cell import LANE, Cell, action, body_of, entries_of, rows_of
 
 DAY = 86_400.0
@@ -169,6 +171,26 @@ async def test_what_a_receipt_has_told_of_is_not_sent_again(cell: Cell, letters:
     await replay(cell, letters)
     assert await letters.count() == 0
     assert await cell.claim_entries("w1") == []
+
+
+async def test_what_is_told_to_be_dead_meanwhile_keeps_its_letter(
+    cell: Cell, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await die(cell, 1, Status.UNKNOWN, "timeout")
+    own = CellLetters.replay
+
+    async def resolve_first(self: CellLetters, *args: Any) -> int:
+        said = [Said(f"{cell.batch}-0", Status.DEAD)]
+        await Resolver(cell.client, cell.keys).resolve(said, 3600, action("dead resolve", "all"))
+        return await own(self, *args)
+
+    monkeypatch.setattr(CellLetters, "replay", resolve_first)
+    await replay(cell, letters)
+    assert await letters.count() == 1
+    assert await cell.check() == {0: "dead"}
+    await replay(cell, letters)
+    assert await letters.count() == 0
+    assert await cell.check() == {0: "queue"}
 
 
 async def test_a_forgotten_batch_is_known_again(cell: Cell, letters: Letters) -> None:

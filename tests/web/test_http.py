@@ -17,7 +17,7 @@ from dispatcher.bodies import BODY_BYTES
 from dispatcher.config import load
 from dispatcher.store.embedded import find_server
 from dispatcher.store.opening import Store
-from dispatcher.web import server
+from dispatcher.web import app, server
 from dispatcher.web.app import Api
 from tests.web.conftest import PROVIDER, bearer, submission
 
@@ -258,7 +258,13 @@ async def test_what_was_submitted_is_counted_once(http: aiohttp.ClientSession, u
     assert (after[0] - before[0], after[1] - before[1]) == (2, 1)
 
 
-async def test_the_store_may_come_late_and_go(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def test_the_store_may_come_late_and_go(
+    http: aiohttp.ClientSession,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "LATE_SECONDS", 0.0)
     own = OwnServer(tmp_path)
     path = tmp_path / "dispatcher.toml"
     path.write_text(f'[store]\nurl = "redis://127.0.0.1:{own.port}"\n{PROVIDER}')
@@ -283,6 +289,8 @@ async def test_the_store_may_come_late_and_go(http: aiohttp.ClientSession, tmp_p
     try:
         async with asyncio.timeout(30):
             await refuses()
+            told = f"the store (redis://127.0.0.1:{own.port}) does not answer yet; waiting"
+            assert caplog.messages.count(told) == 1
             own.start()
             await accepts()
             own.kill()

@@ -23,11 +23,13 @@ end
 
 local function replay(item, value, body)
   local batch, status = key('batch', item[2]), key('status', item[2] .. ':' .. math.floor(item[3] / BLOCK))
+  local old = redis.call('HGET', status, item[3])
+  local told = old and string.sub(old, 1, 1) ~= item[10]
+  -- Somebody has told what became of it meanwhile; one that is dead by that keeps its letter.
+  if told and string.sub(old, 1, 1) == 'd' then return end
   redis.call('ZREM', KEYS[1], item[1])
   redis.call('HDEL', key('letters'), item[1])
-  local old = redis.call('HGET', status, item[3])
-  -- What became of the message since, a receipt has told.
-  if old and string.sub(old, 1, 1) ~= item[10] then return end
+  if told then return end
   reopen(batch, item, old)
   redis.call('HINCRBY', batch, 'left', 1)
   redis.call('PERSIST', batch)
