@@ -34,6 +34,7 @@ from dispatcher.bodies import (
 )
 from dispatcher.errors import DispatcherError
 from dispatcher.messages import new_ulid
+from dispatcher.toml import masked
 
 ANSWER_SECONDS = 60.0
 PATIENCE = 60.0
@@ -188,7 +189,7 @@ class Client:
                 why = str(error) or type(error).__name__
             wait = random.uniform(pause / 2, pause) if wait is None else wait
             if time.monotonic() - started + wait > self._patience:
-                raise ApiUnavailable(f"{self._url} does not answer: {why}")
+                raise ApiUnavailable(f"{masked(self._url)} does not answer: {why}")
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE)
 

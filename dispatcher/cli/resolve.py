@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, BinaryIO, TypeAlias
 
@@ -22,7 +22,7 @@ from dispatcher.cli.selecting import (
 )
 from dispatcher.engine.letters import PAGE, Selection
 from dispatcher.engine.resolving import WORDS, Resolution
-from dispatcher.errors import UsageError
+from dispatcher.errors import DispatcherError, UsageError
 from dispatcher.settings import Config
 from dispatcher.store.opening import open_store
 from dispatcher.store.operations import Action
@@ -94,15 +94,21 @@ def _of_file(source: BinaryIO, path: str, outcome: str | None) -> Say:
     """What the lines of a file say; those that cannot be meant are named as they are met."""
 
     async def say(resolution: Resolution) -> None:
-        lines = read_lines(source, outcome)
-        page = list(islice(lines, PAGE))
-        if not page:
-            raise UsageError(f"--file {path} names no message")
-        while page:
+        lines, said = read_lines(source, outcome), False
+        while page := _page(lines, path):
             await _say_page(resolution, page)
-            page = list(islice(lines, PAGE))
+            said = True
+        if not said:
+            raise UsageError(f"--file {path} names no message")
 
     return say
+
+
+def _page(lines: Iterator[Line], path: str) -> list[Line]:
+    try:
+        return list(islice(lines, PAGE))
+    except OSError as error:
+        raise DispatcherError(f"{path} cannot be read: {error.strerror}") from None
 
 
 async def _say_page(resolution: Resolution, page: Sequence[Line]) -> None:

@@ -39,10 +39,13 @@ from dispatcher.errors import DispatcherError, InvalidMessage, UsageError
 from dispatcher.messages import Status
 from dispatcher.policy.recipients import normalise
 from dispatcher.template import Template
+from dispatcher.toml import masked
 
 CALLS_UNDER_WAY = 2
 TOKEN_VARIABLE = "DISPATCHER_TOKEN"
 POLL_SECONDS = 0.5
+LATE_SECONDS = 5.0
+"""An API that takes longer for the first answer is worth a line."""
 NOBODY = NewRecipient("")
 
 RejectTo = Callable[[int, Rejected], None]
@@ -92,6 +95,7 @@ class ApiSend:
         progress: Progress,
         reject: RejectTo,
     ) -> None:
+        self._url = masked(url)
         self._client = Client(url, os.environ.get(TOKEN_VARIABLE))
         self._wanted = wanted
         self._records = open_records(source, file)
@@ -131,13 +135,20 @@ class ApiSend:
 
     async def _submit_all(self, announce: Callable[[str], None]) -> None:
         chunks = self._chunks()
-        while self._outcome.batch is None:
-            chunk = next(chunks, None)
-            if chunk is None:
-                return
-            await self._submit(chunk)
+        late = asyncio.get_running_loop().call_later(LATE_SECONDS, self._say_late)
+        try:
+            while self._outcome.batch is None:
+                chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                await self._submit(chunk)
+        finally:
+            late.cancel()
         announce(self._outcome.batch)
         await run_all((self._submit(chunk) for chunk in chunks), CALLS_UNDER_WAY)
+
+    def _say_late(self) -> None:
+        self._progress.waiting(f"{self._url} does not answer yet")
 
     def _chunks(self) -> Iterator[_Chunk]:
         """Cut by number and size alone, so that a resumed file is cut as it was the first time."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from dispatcher.cli import send_api
 from dispatcher.cli.main import main
+from dispatcher.client import Client
 from tests.cli.command import HI, SEND, Commands
 
 Refused = Callable[..., str]
@@ -197,6 +200,18 @@ def test_a_tenant_that_is_not_configured(refused: Refused, commands: Commands) -
 def test_an_address_of_an_api_that_is_none(refused: Refused, url: str) -> None:
     error = refused("send", "good.csv", *SEND, *HI, "--api", url)
     assert error == f"--api must be a URL such as http://127.0.0.1:8080, got {url!r}"
+
+
+def test_an_api_that_does_not_answer(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(commands.directory)
+    monkeypatch.setattr(send_api, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(send_api, "Client", partial(Client, patience=0.3))
+    assert main(["send", "good.csv", *SEND, *HI, "--api", "http://u:secret@127.0.0.1:1"]) == 1
+    waits, gives_up = capsys.readouterr().err.splitlines()
+    assert waits == "waiting: http://u:***@127.0.0.1:1 does not answer yet"
+    assert gives_up.startswith("dispatcher: http://u:***@127.0.0.1:1 does not answer: ")
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,13 @@ async def test_standard_input(batch: Batch, commands: Commands) -> None:
     assert (done.code, done.out.splitlines()[0]) == (0, "1 message resolved: 1 sent")
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")
+def test_a_file_that_fails_while_it_is_read(inside: Inside) -> None:
+    result = inside.run("dead", "resolve", "--file", "/proc/self/mem", "--outcome", "sent")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == ["dispatcher: /proc/self/mem cannot be read: Input/output error"]
+
+
 def test_a_file_without_end_is_read_in_small_pieces() -> None:
     asked: list[int] = []
 
