@@ -54,8 +54,8 @@ def resolve(
 ) -> int:
     """Say what became of messages whose outcome is unknown, as the provider has told you: of those
     that are named, of a selection, or of those in a file of any size. Counts follow and the letters
-    go; what is said to be dead (never sent) stays one and may be replayed. A message of which more
-    is known is named and left as it is: exit code 1. Saying the same twice does no harm.
+    go; one that is dead (it was never sent) keeps its letter and may be replayed. A message that is
+    not unknown is named and left as it is: exit code 1. Saying the same twice does no harm.
 
     \b
     Example: dispatcher dead resolve 01JD4Z3C7V9M2N8Q5R6S7T8V9W-17 --outcome delivered
@@ -108,7 +108,7 @@ def _page(lines: Iterator[Line], path: str) -> list[Line]:
     try:
         return list(islice(lines, PAGE))
     except OSError as error:
-        raise DispatcherError(f"{path} cannot be read: {error.strerror}") from None
+        raise DispatcherError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 async def _say_page(resolution: Resolution, page: Sequence[Line]) -> None:

@@ -156,24 +156,16 @@ class Resolver:
 def _step(said: Said, known: _Known, at_ms: int, by: str) -> tuple[Status | None, _Step | None]:
     """The status of a message, and what would change it; no step where nothing may."""
     letter = _read_letter(known.letter) if known.letter else None
-    if known.value:
-        before, hop, record = decode_record(known.value)
-        if said.provider_id and record.provider_id not in (None, said.provider_id):
-            return before, None
-    elif letter is not None:
-        before, hop, record = Status[letter.status.upper()], 0, _record(letter)
-    else:
+    found = _found(known, letter)
+    if found is None:
         return None, None
-    story = _told(record, at_ms, by)
-    new = msgspec.structs.replace(
-        record,
-        at_ms=at_ms,
-        provider_id=said.provider_id or record.provider_id,
-        code=record.code if said.status is Status.DEAD else None,
-        detail=record.detail if said.status is Status.DEAD else None,
-        history=story,
-    )
-    kept = said.status is Status.DEAD and letter is not None
+    before, hop, record = found
+    if said.provider_id and record.provider_id not in (None, said.provider_id):
+        return before, None
+    new = _told(record, said, at_ms, by)
+    kept = b""
+    if letter is not None and said.status is Status.DEAD:
+        kept = _pack(msgspec.structs.replace(letter, status=said.status.word, history=new.history))
     batch, index = parse_message_id(said.message)
     return before, _Step(
         (
@@ -182,26 +174,33 @@ def _step(said: Said, known: _Known, at_ms: int, by: str) -> tuple[Status | None
         ),
         (
             known.value, encode_record(said.status, hop, new),
-            known.letter if kept or not known.value else b"",
-            _dead(letter, story) if kept and letter is not None else b"",
+            known.letter if kept or not known.value else b"", kept,
         ),
     )  # fmt: skip
 
 
-def _told(record: Record, at_ms: int, by: str) -> tuple[Attempt, ...]:
-    """The story of a message with one more line."""
+def _found(known: _Known, letter: Letter | None) -> tuple[Status, int, Record] | None:
+    """What is recorded of a message, or else what its letter still knows."""
+    if known.value:
+        return decode_record(known.value)
+    if letter is None:
+        return None
+    record = Record(0, letter.lane, "", code=letter.code, history=letter.history)
+    return Status[letter.status.upper()], 0, record
+
+
+def _told(record: Record, said: Said, at_ms: int, by: str) -> Record:
+    """The record of a message after that, with one more line in its story."""
+    dead = said.status is Status.DEAD
     attempt = Attempt(at_ms, Lane.parse(record.lane).provider, RESOLVED, by)
-    return (*record.history, attempt)[-HISTORY:]
-
-
-def _record(letter: Letter) -> Record:
-    """What a letter still knows of a message."""
-    return Record(0, letter.lane, "", code=letter.code, history=letter.history)
-
-
-def _dead(letter: Letter, story: tuple[Attempt, ...]) -> bytes:
-    """The letter of a message that is dead now."""
-    return _pack(msgspec.structs.replace(letter, status=Status.DEAD.word, history=story))
+    return msgspec.structs.replace(
+        record,
+        at_ms=at_ms,
+        provider_id=said.provider_id or record.provider_id,
+        code=record.code if dead else None,
+        detail=record.detail if dead else None,
+        history=(*record.history, attempt)[-HISTORY:],
+    )
 
 
 def _counter(status: Status, record: Record) -> str:
