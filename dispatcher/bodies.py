@@ -126,7 +126,7 @@ class BatchCounts(Struct, frozen=True):
 class MessageAttempt(Struct, frozen=True):
     """One send that reached a provider, or a deferral; `code` is what it ended with. `replayed` and
     `resolved` are no sends: somebody had it sent again, or told what had become of it; `by` is who
-    (an operator, or `receipt`)."""
+    (`receipt`, or an operator: tenants do not see which)."""
 
     at: datetime
     provider: str

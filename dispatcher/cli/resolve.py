@@ -20,6 +20,7 @@ from dispatcher.cli.selecting import (
     report,
     selecting_unknown,
 )
+from dispatcher.engine.lane_states import one_line
 from dispatcher.engine.letters import PAGE, Selection
 from dispatcher.engine.resolving import WORDS, Resolution
 from dispatcher.errors import DispatcherError, UsageError
@@ -62,7 +63,7 @@ def resolve(
              dispatcher dead resolve --provider twilio-eu --since 2h --outcome sent --dry-run
              dispatcher dead resolve --file outcomes.csv --reason "console, ticket 4711"
     """
-    config, why = load_config(state), " ".join((reason or "").split())
+    config, why = load_config(state), one_line(reason, "--reason") if reason else ""
     told = f"as {outcome or 'the file says'}"
     if file is not None:
         if not selection.everything or everything:

@@ -11,6 +11,10 @@ from dispatcher.engine.waiting import moment, reason, standing_of
 from dispatcher.messages import Attempt, Lane, Record, Status, parse_message_id
 from dispatcher.store.inspector import ActionView, BatchView, Inspector
 from dispatcher.store.limit_views import LimitView
+from dispatcher.store.resolving import RECEIPT
+
+OPERATOR = "operator"
+"""What a tenant reads in the place of an operator's name."""
 
 
 def batch_view(view: BatchView) -> dict[str, Any]:
@@ -75,6 +79,15 @@ def attempts_view(history: Iterable[Attempt]) -> list[dict[str, Any]]:
         | ({"by": one.by} if one.by else {})
         for one in history
     ]
+
+
+def for_tenant(story: dict[str, Any]) -> dict[str, Any]:
+    """A message as its tenant sees it: not which operator did something."""
+    told = [
+        line | {"by": OPERATOR} if line.get("by", RECEIPT) != RECEIPT else line
+        for line in story.get("attempts", ())
+    ]
+    return story | {"attempts": told} if told else story
 
 
 async def message(inspector: Inspector, name: str) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from dispatcher.engine.lane_states import one_line
 from dispatcher.engine.letters import (
     Replay,
     Selection,
@@ -95,7 +96,8 @@ class Dead:
         given = _resolve(call)
         selection = _meant(given)
         _check_meant(selection, given)
-        why = " ".join(given.reason.split())
+        with usable():
+            why = one_line(given.reason, "reason") if given.reason else ""
         action = acting(call, "dead resolve", selection.words(), f"as {given.outcome}", why)
         async with self._gate.enter() as (store, *_):
             resolution = Resolution(store, self._status_seconds, action, given.dry_run)

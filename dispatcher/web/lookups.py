@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dispatcher.engine.views import batch_view, message
+from dispatcher.engine.views import batch_view, for_tenant, message
 from dispatcher.errors import InvalidMessage
 from dispatcher.messages import is_ulid, parse_message_id
 from dispatcher.store.opening import Store
@@ -33,7 +33,7 @@ class Lookups:
             found = await message(store.inspector, name)
         if found is None or not _may_see(call, found["tenant"]):
             raise not_found(f"message {name}")
-        return Answer(found)
+        return Answer(found if call.operator else for_tenant(found))
 
     async def batch(self, call: Call) -> Answer:
         """Raises Problem, StoreUnavailable."""

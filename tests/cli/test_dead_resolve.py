@@ -275,6 +275,7 @@ def test_a_file_without_end_is_read_in_small_pieces() -> None:
         (("--since", "soon", "--outcome", "sent"), "--since must be an RFC 3339 time"),
         (("--file", "no.csv"), "no.csv: No such file or directory"),
         (("--file", "empty", "--outcome", "sent"), "--file empty names no message"),
+        (("--all", "--outcome", "sent", "--reason", " "), "--reason must say why"),
         (("--file", "empty", "--all"), "--file stands alone: no MESSAGE, --all or other selection"),
         (("--file", "empty", "--code", "1"), "--file stands alone"),
     ],

@@ -15,7 +15,7 @@ from dispatcher.store.opening import Store
 from dispatcher.store.resolving import Resolver, Said
 from tests.store.cell import Cell
 from tests.store.letter import settled
-from tests.web.test_operators import ANN, LANE, Api
+from tests.web.test_operators import ACME, ANN, LANE, Api
 
 PATH = "/v1/dead/resolve"
 
@@ -78,6 +78,7 @@ async def test_a_selection(ann: Api, cell: Cell) -> None:
         ({"all": True, "outcome": "queued"}, "Invalid enum value 'queued'"),
         ({"messages": ["x"], "outcome": "sent"}, "'x' is not a message id (<batch>-<index>)"),
         ({"all": True, "outcome": "sent", "status": "dead"}, "unknown field `status`"),
+        ({"all": True, "outcome": "sent", "reason": " "}, "reason must say why"),
         ({"since": "soon", "outcome": "sent"}, "since must be an RFC 3339 time"),
     ],
 )
@@ -101,7 +102,9 @@ def test_the_call_takes_the_words_of_the_command() -> None:
     assert set(get_args(OutcomeWord)) == set(WORDS)
 
 
-async def test_a_receipt_comes_after_the_operator(ann: Api, cell: Cell) -> None:
+async def test_a_receipt_comes_after_the_operator(
+    ann: Api, http: aiohttp.ClientSession, shared_url: str, cell: Cell
+) -> None:
     message = f"{cell.batch}-2"
     await ann("POST", PATH, {"messages": [message], "outcome": "sent"})
     said = [Said(message, Status.DELIVERED, "SM1")]
@@ -109,3 +112,7 @@ async def test_a_receipt_comes_after_the_operator(ann: Api, cell: Cell) -> None:
     story = (await ann("GET", f"/v1/messages/{message}"))[1]
     assert (story["status"], story["provider_id"]) == ("delivered", "SM1")
     assert [one["by"] for one in story["attempts"]] == ["ann", "receipt"]
+    await cell.client.hset(cell.keys.name("batch", cell.batch), "tenant", "acme")
+    told = (await Api(http, shared_url, ACME)("GET", f"/v1/messages/{message}"))[1]
+    assert [one["by"] for one in told["attempts"]] == ["operator", "receipt"]
+    assert told | {"attempts": []} == story | {"tenant": "acme", "attempts": []}
