@@ -3,7 +3,8 @@ send it again, say what became of it or forget it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from dispatcher.engine.letters import (
     Replay,
     Selection,
     check_ids,
+    check_selection,
     drop,
     even_interval,
     letter_story,
@@ -29,7 +31,7 @@ from dispatcher.engine.letters import (
 from dispatcher.errors import NotFound
 from dispatcher.settings import Config
 from dispatcher.store.letters import Letters
-from dispatcher.store.opening import open_store
+from dispatcher.store.opening import Store, open_store
 from dispatcher.store.operations import Action
 
 LISTED = 50
@@ -148,9 +150,15 @@ def drop_(
     return report(done, "dropped", as_json)
 
 
-async def _list(config: Config, selection: Selection, most: int) -> dict[str, Any]:
+@asynccontextmanager
+async def _opened(config: Config, selection: Selection) -> AsyncIterator[tuple[Store, Letters]]:
     async with open_store(config.store) as store:
-        letters = Letters(store.client, store.keys)
+        await check_selection(store.inspector, config.providers, selection)
+        yield store, Letters(store.client, store.keys)
+
+
+async def _list(config: Config, selection: Selection, most: int) -> dict[str, Any]:
+    async with _opened(config, selection) as (_, letters):
         found = await newest(letters, selection, most)
         return {"letters": [letter_view(one) for one in found], "total": await letters.count()}
 
@@ -166,8 +174,8 @@ async def _show(config: Config, message: str) -> dict[str, Any]:
 async def _replay(
     config: Config, selection: Selection, interval_us: float, action: Action, dry_run: bool
 ) -> dict[str, Any]:
-    async with open_store(config.store) as store:
-        letters, now_us = Letters(store.client, store.keys), await store.inspector.now_us()
+    async with _opened(config, selection) as (store, letters):
+        now_us = await store.inspector.now_us()
         replay = Replay(letters, now_us, interval_us, config.retention.status)
         return tally_view(await replay.run(selection, action, dry_run), dry_run)
 
@@ -175,8 +183,7 @@ async def _replay(
 async def _drop(
     config: Config, selection: Selection, action: Action, dry_run: bool
 ) -> dict[str, Any]:
-    async with open_store(config.store) as store:
-        letters = Letters(store.client, store.keys)
+    async with _opened(config, selection) as (_, letters):
         return tally_view(await drop(letters, selection, action, dry_run), dry_run)
 
 

@@ -21,7 +21,7 @@ from dispatcher.cli.selecting import (
     selecting_unknown,
 )
 from dispatcher.engine.lane_states import one_line
-from dispatcher.engine.letters import PAGE, Selection
+from dispatcher.engine.letters import PAGE, Selection, check_selection
 from dispatcher.engine.resolving import WORDS, Resolution
 from dispatcher.errors import DispatcherError, UsageError
 from dispatcher.settings import Config
@@ -70,18 +70,23 @@ def resolve(
             raise UsageError("--file stands alone: no MESSAGE, --all or other selection beside it")
         action = acting("dead resolve", f"file {file}", told, why)
         with open_source(file) as source:
-            done = run(_resolve(config, _of_file(source, file, outcome), action, dry_run))
+            say = _of_file(source, file, outcome)
+            done = run(_resolve(config, selection, say, action, dry_run))
     else:
         if outcome is None:
             raise UsageError(f"--outcome is missing: one of {', '.join(WORDS)}")
         check_meant(selection, everything or dry_run)
         action = acting("dead resolve", selection.words(), told, why)
-        done = run(_resolve(config, _of_selection(selection, outcome), action, dry_run))
+        say = _of_selection(selection, outcome)
+        done = run(_resolve(config, selection, say, action, dry_run))
     return report(done, _words(done), as_json, named=file is not None)
 
 
-async def _resolve(config: Config, say: Say, action: Action, dry_run: bool) -> dict[str, Any]:
+async def _resolve(
+    config: Config, selection: Selection, say: Say, action: Action, dry_run: bool
+) -> dict[str, Any]:
     async with open_store(config.store) as store:
+        await check_selection(store.inspector, config.providers, selection)
         resolution = Resolution(store, config.retention.status, action, dry_run)
         await say(resolution)
         return resolution.view()

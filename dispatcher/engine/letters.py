@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from dispatcher.engine.lane_states import check_provider
 from dispatcher.engine.views import attempts_view
 from dispatcher.engine.waiting import moment
 from dispatcher.errors import InvalidMessage, UsageError
@@ -23,6 +24,7 @@ from dispatcher.messages import (
     encode_record,
     parse_message_id,
 )
+from dispatcher.store.inspector import Inspector
 from dispatcher.store.letters import Again, CellLetters, DeadLetter, Letters
 from dispatcher.store.operations import Action
 from dispatcher.units import TIME, Quota, parse_duration, parse_rate, parse_time
@@ -253,6 +255,14 @@ def check_ids(messages: Iterable[str]) -> None:
             parse_message_id(message)
         except InvalidMessage as error:
             raise UsageError(error.detail) from None
+
+
+async def check_selection(
+    inspector: Inspector, configured: Iterable[str], selection: Selection
+) -> None:
+    """Raises UsageError for a provider that nobody knows, StoreUnavailable."""
+    if selection.provider is not None:
+        await check_provider(inspector, configured, selection.provider)
 
 
 def since(text: str | None, now_us: int, name: str) -> int:

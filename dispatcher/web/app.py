@@ -77,7 +77,7 @@ class Api:
                 BatchCounts, problems=known, operator=True,
             ),
             *Operators(self._gate, self._ingest).routes(),
-            *Dead(self._gate, self._config.retention.status).routes(),
+            *Dead(self._gate, self._config).routes(),
             *check_routes(self._checks),
             Route(
                 "GET", "/openapi.json", self._describe, "This document", None,

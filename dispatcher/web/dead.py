@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from dispatcher.engine.lane_states import one_line
 from dispatcher.engine.letters import (
     Replay,
     Selection,
     check_ids,
+    check_selection,
     drop,
     even_interval,
     letter_view,
@@ -27,6 +29,7 @@ from dispatcher.operator_bodies import (
     ReplayLetters,
     ResolveLetters,
 )
+from dispatcher.settings import Config
 from dispatcher.store.letters import Letters
 from dispatcher.store.opening import Store
 from dispatcher.web.calls import Answer, Call, Reader, acting
@@ -43,9 +46,10 @@ EXAMPLE = "01JD4Z3C7V9M2N8Q5R6S7T8V9W-17"
 class Dead:
     """The verbs of operators for dead letters. All handlers raise Problem and StoreUnavailable."""
 
-    def __init__(self, gate: Gate, status_seconds: float) -> None:
+    def __init__(self, gate: Gate, config: Config) -> None:
         self._gate = gate
-        self._status_seconds = status_seconds
+        self._providers = config.providers
+        self._status_seconds = config.retention.status
 
     def routes(self) -> list[Route]:
         """Where they are found."""
@@ -70,8 +74,7 @@ class Dead:
         """As the command."""
         most, query = listed_most(call), call.query
         selection = _selection((), query.get("since"), {name: query.get(name) for name in FILTERS})
-        async with self._gate.enter() as (store, *_):
-            letters = _letters(store)
+        async with self._opened(selection) as (_, letters):
             found = await newest(letters, selection, most)
             shown = [letter_view(one) for one in found]
             return Answer({"letters": shown, "total": await letters.count()})
@@ -85,9 +88,9 @@ class Dead:
         told = "" if given.rate is None else f"at {given.rate}"
         _check_meant(selection, given)
         action = acting(call, "dead replay", selection.words(), told)
-        async with self._gate.enter() as (store, *_):
+        async with self._opened(selection) as (store, letters):
             now_us = await store.inspector.now_us()
-            replay = Replay(_letters(store), now_us, interval_us, self._status_seconds)
+            replay = Replay(letters, now_us, interval_us, self._status_seconds)
             done = await replay.run(selection, action, given.dry_run)
         return Answer(tally_view(done, given.dry_run))
 
@@ -99,7 +102,7 @@ class Dead:
         with usable():
             why = one_line(given.reason, "reason") if given.reason else ""
         action = acting(call, "dead resolve", selection.words(), f"as {given.outcome}", why)
-        async with self._gate.enter() as (store, *_):
+        async with self._opened(selection) as (store, _):
             resolution = Resolution(store, self._status_seconds, action, given.dry_run)
             await resolution.say(selection, WORDS[given.outcome])
         return Answer(resolution.view())
@@ -110,9 +113,16 @@ class Dead:
         selection = _meant(given)
         _check_meant(selection, given)
         action = acting(call, "dead drop", selection.words())
-        async with self._gate.enter() as (store, *_):
-            done = await drop(_letters(store), selection, action, given.dry_run)
+        async with self._opened(selection) as (_, letters):
+            done = await drop(letters, selection, action, given.dry_run)
         return Answer(tally_view(done, given.dry_run))
+
+    @asynccontextmanager
+    async def _opened(self, selection: Selection) -> AsyncIterator[tuple[Store, Letters]]:
+        async with self._gate.enter() as (store, *_):
+            with usable():
+                await check_selection(store.inspector, self._providers, selection)
+            yield store, Letters(store.client, store.keys)
 
 
 def _check_meant(selection: Selection, given: MeantLetters) -> None:
@@ -136,7 +146,3 @@ def _selection(
         messages, words["provider"], words["code"], words["channel"], words["tenant"],
         words["status"], since_us,
     )  # fmt: skip
-
-
-def _letters(store: Store) -> Letters:
-    return Letters(store.client, store.keys)

@@ -43,7 +43,7 @@ async def test_list(inside: Inside, letters: list[str]) -> None:
     assert "timeout (unknown)" in lines[1]
     lines = (await inside.call("dead", "list", "--limit", "2")).out.splitlines()
     assert lines[4] == "the latest 2 of 4; --limit N shows more"
-    none = await inside.call("dead", "list", "--provider", "other")
+    none = await inside.call("dead", "list", "--channel", "email")
     assert none.out == "none of 4 dead letters\n"
 
 
@@ -100,6 +100,9 @@ async def test_drop(inside: Inside, letters: list[str]) -> None:
         (("list", "--since", "soon"), "--since must be an RFC 3339 time"),
         (("replay", "--rate", "5/day"), "--rate must be per s, min or h"),
         (("replay", "--rate", "5"), "--rate must be a rate above 0"),
+        (("list", "--provider", "hok"), "there is no provider hok; did you mean hook?"),
+        (("replay", "--provider", "x"), "there is no provider x; known: hook"),
+        (("drop", "--provider", "x"), "there is no provider x; known: hook"),
         (("list", "--status", "sent"), "Invalid value for '--status'"),
         (("drop", "--channel", "x"), "Invalid value for '--channel'"),
     ],

@@ -132,11 +132,11 @@ async def test_a_selection(batch: Batch, inside: Inside) -> None:
     )  # fmt: skip
     dry = await batch.resolve("--outcome", "sent", "--dry-run")
     assert dry.out.splitlines()[0] == "5 messages would be resolved: 5 sent"
-    none = await batch.resolve("--outcome", "sent", "--provider", "other")
+    none = await batch.resolve("--outcome", "sent", "--code", "30008")
     assert (none.code, none.out) == (0, "0 messages resolved\n")
-    unfit = await batch.resolve(0, "--outcome", "sent", "--provider", "other")
+    unfit = await batch.resolve(0, "--outcome", "sent", "--channel", "email")
     assert (unfit.code, unfit.err) == (
-        1, [f"dispatcher: {batch.id(0)} is none of provider other"],
+        1, [f"dispatcher: {batch.id(0)} is none of channel email"],
     )  # fmt: skip
     assert (await batch.counts())["unknown"] == 5
     assert (await inside.call("audit", "--json")).found == []
@@ -273,6 +273,7 @@ def test_a_file_without_end_is_read_in_small_pieces() -> None:
         (("x", "--outcome", "sent"), "'x' is not a message id (<batch>-<index>)"),
         (("--status", "dead", "--outcome", "sent"), "No such option '--status'"),
         (("--since", "soon", "--outcome", "sent"), "--since must be an RFC 3339 time"),
+        (("--provider", "hok", "--outcome", "sent"), "there is no provider hok; did you mean"),
         (("--file", "no.csv"), "no.csv: No such file or directory"),
         (("--file", "empty", "--outcome", "sent"), "--file empty names no message"),
         (("--all", "--outcome", "sent", "--reason", " "), "--reason must say why"),

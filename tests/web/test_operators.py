@@ -129,6 +129,8 @@ REFUSED = [
     ("GET", "/v1/audit?limit=0", None, "limit must be 1 to 10000"),
     ("GET", "/v1/dead?limit=x", None, "limit must be 1 to 10000"),
     ("GET", "/v1/dead?since=soon", None, "since must be an RFC 3339 time"),
+    ("GET", "/v1/dead?provider=twilo-test", None, "did you mean twilio-test?"),
+    ("POST", "/v1/dead/drop", {"provider": "x"}, "there is no provider x; known: twilio-test"),
     ("POST", "/v1/dead/drop", {}, "say which letters, or all"),
     ("POST", "/v1/dead/replay", {"rate": "5/s"}, "say which letters, or all"),
     ("POST", "/v1/dead/replay", {"rate": "x"}, "rate must be a rate above 0"),

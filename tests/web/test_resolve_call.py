@@ -74,6 +74,7 @@ async def test_a_selection(ann: Api, cell: Cell) -> None:
     ("body", "words"),
     [
         ({"outcome": "sent"}, "say which letters, or all"),
+        ({"provider": "x", "outcome": "sent"}, "there is no provider x; known: twilio-test"),
         ({"all": True}, "missing required field `outcome`"),
         ({"all": True, "outcome": "queued"}, "Invalid enum value 'queued'"),
         ({"messages": ["x"], "outcome": "sent"}, "'x' is not a message id (<batch>-<index>)"),
