@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Raises UsageError that names the nearest command."""
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if not (name in COMMANDS or name.startswith("-") or ctx.resilient_parsing):
             near = get_close_matches(name, COMMANDS, n=1)
             hint = f"did you mean {near[0]}?" if near else "`dispatcher --help` lists all"
             raise UsageError(f"there is no command {name}; {hint}")

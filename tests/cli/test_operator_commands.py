@@ -186,6 +186,7 @@ def test_audit(waiting: Inside) -> None:
         ("dispatcher susp", {"suspend"}),
         ("dispatcher suspend hook/", {LANE}),
         ("dispatcher lanes other", set()),
+        ("dispatcher statsu ho", set()),
         ("dispatcher limits reset prov", {"provider:hook"}),
     ],
 )
@@ -198,8 +199,9 @@ def test_completion_knows_commands_and_names(
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - 1),
     }
-    lines = commands.run(env=env).out.split()
-    assert {line.removeprefix("plain,") for line in lines} == found
+    result = commands.run(env=env)
+    assert {line.removeprefix("plain,") for line in result.out.split()} == found
+    assert result.err == []
 
 
 def test_completion_without_a_store_is_silent(commands: Commands) -> None:
