@@ -60,9 +60,7 @@ class Changes:
     def numbered(self, number: int) -> None:
         """The store has counted so many changes."""
         self._latest = number
-        if self._heard is None:
-            self._heard = number
-        elif number < self._heard:  # an answer from before the last change, or an emptied store
+        if self._heard is None or number < self._heard:
             self._heard = number
         elif number > self._heard and self._overdue is None:
             loop = asyncio.get_running_loop()
