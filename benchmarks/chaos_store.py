@@ -31,7 +31,7 @@ class Server:
             self._port = int(free.getsockname()[1])
         self.folder = folder
         self._time = folder.parent / "time"
-        self._env = {**os.environ, **(_faked(self._time) if clock else {})}
+        self._env = {**os.environ, **(movable(self._time) if clock else {})}
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"redis://127.0.0.1:{self._port}"
 
@@ -86,7 +86,8 @@ def find_faketime() -> str | None:
     return str(found[0]) if found else None
 
 
-def _faked(file: Path) -> dict[str, str]:
+def movable(file: Path) -> dict[str, str]:
+    """The environment of a process whose clock `file` moves."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("+0s\n")
     return {

@@ -143,7 +143,7 @@ class HeldEntry:
         row: Row,
         now_us: int,
         *,
-        due_us: int,
+        wait_us: int,
         code: str,
         attempts: int,
         age_ms: int,
@@ -151,10 +151,10 @@ class HeldEntry:
         detail: str | None = None,
         reclaims: int = 0,
     ) -> None:
-        """The message is tried again later, here or in another lane. `reclaims` are those of this
-        entry, unless the provider has answered."""
+        """The message is tried again after `wait_us`, here or in another lane. `reclaims` are those
+        of this entry, unless the provider has answered."""
         history = self._story(row, now_us, code)
-        lane = lane or self.lane
+        lane, due_us = lane or self.lane, now_us + wait_us if wait_us else 0
         again = Row(row.index, row.to, row.values, row.ref, row.hop + 1, attempts, age_ms, history)
         record = Record(
             now_us // 1000, lane, row.to, row.ref, None, code, detail, due_us // 1000, attempts,
@@ -164,7 +164,7 @@ class HeldEntry:
         self.outcomes.append(Outcome(row.index, again.hop, Status.SCHEDULED, value))
         name = f"{message_id(self.envelope.batch, row.index)}.{again.hop}"
         name = name if lane != self.lane else ""
-        self._move([again], due_us, lane, reclaims, name=name)
+        self._move([again], wait_us, lane, reclaims, name=name)
         self.count("retried" if attempts > row.attempts else "deferred")
         self.left -= 1
 
@@ -245,7 +245,7 @@ class HeldEntry:
     def _move(
         self,
         rows: Sequence[Row],
-        due_us: int,
+        wait_us: int,
         lane: str,
         reclaims: int,
         ambiguous: int | None = None,
@@ -254,7 +254,7 @@ class HeldEntry:
         body = encode_body(self.envelope, rows)
         expires, cost, class_ = self.envelope.expires_us, self.claimed.cost, self.class_
         self.moves.append(
-            Move(due_us, lane, class_, len(rows), cost, expires, body, ambiguous, reclaims, name)
+            Move(wait_us, lane, class_, len(rows), cost, expires, body, ambiguous, reclaims, name)
         )
 
     def _letter(self, row: Row, status: Status, record: Record) -> bytes:

@@ -136,18 +136,18 @@ class Intake:
             entry.send_by_us = self._clock.now_us() + int(SEND_SECONDS * 1e6)
             waiting = [_waiting(entry.rows[at]) for at in asking]
             turns = await self._screening.screen(limits, waiting, self._within_us)
-        late = {at: due_us for at, due_us in zip(asking, turns, strict=True) if due_us}
-        for at, due_us in late.items():
-            self._hold_back(entry, entry.rows[at], due_us)
+        late = {at: wait_us for at, wait_us in zip(asking, turns, strict=True) if wait_us}
+        for at, wait_us in late.items():
+            self._hold_back(entry, entry.rows[at], wait_us)
         entry.give_back(self._clock.now_us(), budget)
         entry.skip = entry.skip.union(late)
 
-    def _hold_back(self, entry: HeldEntry, row: Row, due_us: int) -> None:
+    def _hold_back(self, entry: HeldEntry, row: Row, wait_us: int) -> None:
         spread_us = int(random.random() * SPREAD_SECONDS * 1e6)
         entry.put_back(
             row,
             self._clock.now_us(),
-            due_us=due_us + spread_us,
+            wait_us=wait_us + spread_us,
             code=RECIPIENT_LIMIT,
             attempts=row.attempts,
             age_ms=row.age_ms,
@@ -215,12 +215,11 @@ class Intake:
         self, claimed: ClaimedEntry, lane: str, class_: str, seconds: float, reclaims: int
     ) -> HeldEntry:
         """The whole entry, as it came, at a later time."""
-        due_us = self._clock.now_us() + int(seconds * 1e6)
         nothing = Envelope(claimed.batch, "", "", class_, "", 0, claimed.expires_us, Content())
         entry = HeldEntry(claimed, lane, class_, nothing, (), _unprepared, budget=0, left=0)
         entry.moves.append(
             Move(
-                due_us,
+                int(seconds * 1e6),
                 lane,
                 class_,
                 claimed.count,

@@ -168,7 +168,7 @@ class Sender:
         entry.put_back(
             row,
             now_us,
-            due_us=now_us,
+            wait_us=0,
             code=RECIPIENT_LIMIT,
             attempts=row.attempts,
             age_ms=row.age_ms,
@@ -346,7 +346,7 @@ class Sender:
             entry.put_back(
                 row,
                 now_us,
-                due_us=now_us + wait_us if wait_us else 0,
+                wait_us=wait_us,
                 code=decision.code,
                 detail=decision.detail,
                 attempts=decision.attempts,

@@ -93,12 +93,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """Messages put back: into the queue of their lane at once (`due_us` 0) or at a time.
+    """Messages put back: into the queue of their lane, at once or `wait_us` after it is settled.
     `ambiguous` as in ClaimedEntry, for an entry put back as it came; `reclaims` of those that no
     provider has answered since. `name` is the move's own, for one that may lead to another cell: no
     other move of any message has it."""
 
-    due_us: int
+    wait_us: int
     lane: str
     class_: str
     count: int
@@ -310,7 +310,7 @@ class Queue:
         outcomes = [(o.index, o.hop, o.status.value, 1 if o.letter else 0) for o in item.outcomes]
         moves = [
             (
-                float(m.due_us),
+                float(m.wait_us),
                 m.lane,
                 m.class_,
                 m.count,

@@ -1,7 +1,7 @@
 """Turns of recipients: limits that hold for each recipient by itself, such as one message in 6 s.
 
-They hold back the one message, never its lane. A message whose turn has not come gets the time of
-it; back at that time it goes, unless others were late. See `lua/screen.lua`.
+They hold back the one message, never its lane. A message whose turn has not come is told how long
+it is until then; back at that time it goes, unless others were late. See `lua/screen.lua`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Screening:
     async def screen(
         self, limits: Iterable[Limit], waiting: Iterable[Waiting], within_us: int
     ) -> list[int]:
-        """Check and charge messages, in their order: 0 for one that may go now, else the time (us)
-        of its turn. What may go has to be sent within `within_us`: turns lie that much further
-        apart. Raises StoreUnavailable: then the messages may have been charged."""
+        """Check and charge messages, in their order: 0 for one that may go now, else how long (us)
+        it is to its turn. What may go has to be sent within `within_us`: turns lie that much
+        further apart. Raises StoreUnavailable: then the messages may have been charged."""
         paces = [(limit.name, limit.interval_us + within_us, limit.burst - 1) for limit in limits]
         rows = [(message.recipient, int(message.back)) for message in waiting]
         plan = msgspec.msgpack.encode({"limits": paces, "rows": rows})

@@ -44,7 +44,7 @@ def test_halves_are_put_back_as_they_came(
     entry.halve(SUSPECT)
     assert [(move.count, move.ambiguous) for move in entry.moves] == expected
     assert [row for move in entry.moves for row in decode_body(move.body)[1]] == before
-    assert {(m.due_us, m.cost, m.expires_us, m.reclaims) for m in entry.moves} == {(0, 2, 9, 3)}
+    assert {(m.wait_us, m.cost, m.expires_us, m.reclaims) for m in entry.moves} == {(0, 2, 9, 3)}
     assert not entry.waits()
     settlement = entry.settlement()
     assert (settlement.done, settlement.outcomes) == (True, [])

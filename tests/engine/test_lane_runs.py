@@ -114,7 +114,7 @@ def test_rows_given_back_are_queued_with_their_next_hop() -> None:
         (index, 1, Status.QUEUED) for index in (2, 3, 4)
     ]
     (move,) = entry.moves
-    assert (move.due_us, move.count, move.lane) == (0, 3, LANE)
+    assert (move.wait_us, move.count, move.lane) == (0, 3, LANE)
 
 
 def test_part_of_an_entry_is_given_back_from_a_place_on() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -41,8 +42,14 @@ def free_port() -> int:
 class Server:
     """A server with its data in `folder`, on a port that it keeps when it is started again."""
 
-    def __init__(self, folder: Path, program: str | None = None, *options: str) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(
+        self,
+        folder: Path,
+        program: str | None = None,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder, self.port, self._env = folder, free_port(), env
         self._command = [
             program or find_server(), "--port", str(self.port), "--bind", "127.0.0.1",
             "--dir", str(folder), "--appendonly", "yes", "--save", "",
@@ -60,7 +67,9 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, env=self._env and {**os.environ, **self._env}
+        )
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and self._process.poll() is None:
             with socket.socket() as probe:

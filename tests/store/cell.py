@@ -322,13 +322,13 @@ def settlement(
     return Settlement(entry.queue, entry.id, entry.batch, done, outcomes, [], {})
 
 
-def put_back(entry: ClaimedEntry, *, due_us: int = 0) -> Settlement:
-    """All messages of an entry once more, now or at a time."""
+def put_back(entry: ClaimedEntry, *, wait_us: int = 0) -> Settlement:
+    """All messages of an entry once more, at once or later."""
     lane, class_, _ = entry.queue.rsplit(":", 2)
     again = [Row(row.index, row.to, hop=row.hop + 1) for row in rows_of(entry)]
-    status = Status.SCHEDULED if due_us else Status.QUEUED
+    status = Status.SCHEDULED if wait_us else Status.QUEUED
     outcomes = [outcome(row, status) for row in again]
     body = body_of(entry.batch, again)
-    move = Move(due_us, lane, class_, entry.count, entry.cost, entry.expires_us, body)
+    move = Move(wait_us, lane, class_, entry.count, entry.cost, entry.expires_us, body)
     counters = {"retried": len(again)}
     return Settlement(entry.queue, entry.id, entry.batch, True, outcomes, [move], counters)

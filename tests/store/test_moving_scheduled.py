@@ -10,8 +10,7 @@ from tests.store.cell import LANE, Cell
 async def test_workers_that_died_with_it_stay_counted(cell: Cell) -> None:
     await cell.enqueue(2)
     (entry,) = await cell.claim_entries("w1")
-    later = await cell.store.inspector.now_us() + 60_000_000
-    again = Move(later, LANE, "normal", 2, 1, 0, entry.body, 1, 3)
+    again = Move(60_000_000, LANE, "normal", 2, 1, 0, entry.body, 1, 3)
     await cell.settle(
         "w1", Settlement(entry.queue, entry.id, entry.batch, True, [], [again], {})
     )  # fmt: skip

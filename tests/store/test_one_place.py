@@ -87,8 +87,7 @@ class Machine(RuleBasedStateMachine):
 
     def put_back(self, entry: HeldEntry, row: Row, wait_us: int) -> None:
         now_us = self.clock.now_us()
-        due_us = now_us + wait_us if wait_us else 0
-        entry.put_back(row, now_us, due_us=due_us, code="x", attempts=row.attempts + 1, age_ms=0)
+        entry.put_back(row, now_us, wait_us=wait_us, code="x", attempts=row.attempts + 1, age_ms=0)
 
     @initialize(target=workers)
     def start_two(self) -> Any:

@@ -68,17 +68,17 @@ class Recipients:
         """Screen one message for each: when it may go (0 for now)."""
         names = list(recipients)
         waiting = [Waiting(name, back) for name in names]
-        due_us = await self._screening.screen(self._limits, waiting, int(WITHIN * 1e6))
+        waits_us = await self._screening.screen(self._limits, waiting, int(WITHIN * 1e6))
         now = await self.now()
-        for name, due in zip(names, due_us, strict=True):
-            if due:
+        for name, wait in zip(names, waits_us, strict=True):
+            if wait:
                 self.deferred += 1
             else:
                 self.admitted[name].append(now)
-        return [due / 1e6 + self._moved if due else 0.0 for due in due_us]
+        return [now + wait / 1e6 if wait else 0.0 for wait in waits_us]
 
     async def keys(self) -> list[bytes]:
-        return [name async for name in self._client.scan_iter(f"{self._keys.prefix}:*")]
+        return [name async for name in self._client.scan_iter(f"{self._keys.name('pair')}:*")]
 
 
 @dataclass

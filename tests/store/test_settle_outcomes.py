@@ -93,8 +93,7 @@ async def test_letters_of_dead_and_unknown_messages(cell: Cell) -> None:
 async def test_a_retry_waits_and_comes_back(cell: Cell) -> None:
     await cell.enqueue(3)
     (entry,) = await cell.claim_entries("w1")
-    due_us = (await cell.queue.heartbeat("w1")).now_us + 5_000_000
-    await cell.settle("w1", put_back(entry, due_us=due_us))
+    await cell.settle("w1", put_back(entry, wait_us=5_000_000))
     assert list((await cell.check()).values()) == ["scheduled"] * 3
     assert (await cell.lane())["retried"] == "3"
     assert (await cell.claim("w2")).grants == []
@@ -114,8 +113,7 @@ async def test_an_entry_put_aside_whole_keeps_what_may_have_been_sent(cell: Cell
     for _ in range(2):
         (entry,) = await cell.claim_entries("w2")
         assert (entry.ambiguous, entry.count) == (5, 5)
-        due_us = (await cell.queue.heartbeat("w2")).now_us + 5_000_000
-        move = Move(due_us, LANE, "normal", 5, 1, 0, entry.body, entry.ambiguous)
+        move = Move(5_000_000, LANE, "normal", 5, 1, 0, entry.body, entry.ambiguous)
         await cell.settle(
             "w2", Settlement(entry.queue, entry.id, entry.batch, True, [], [move], {})
         )
@@ -168,8 +166,7 @@ async def test_the_counts_of_a_batch_always_add_up(cell: Cell) -> None:
     await cell.enqueue(60, size=10)
     statuses = [Status.SENT, Status.DEAD, Status.EXPIRED, Status.SUPPRESSED, Status.UNKNOWN]
     entries = await cell.claim_entries("w1")
-    due_us = (await cell.queue.heartbeat("w1")).now_us + 5_000_000
-    await cell.settle("w1", put_back(entries.pop(), due_us=due_us))
+    await cell.settle("w1", put_back(entries.pop(), wait_us=5_000_000))
     while True:
         view = await cell.store.inspector.batch(cell.batch)
         assert view is not None

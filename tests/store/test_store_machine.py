@@ -192,12 +192,12 @@ class StoreMachine(RuleBasedStateMachine):
     def settlement(self, entry: ClaimedEntry, outcomes: list[Any]) -> Settlement:
         return Settlement(entry.queue, entry.id, entry.batch, True, outcomes, [], {})
 
-    def put_back(self, entry: ClaimedEntry, rows: list[Row], due_us: int) -> Settlement:
+    def put_back(self, entry: ClaimedEntry, rows: list[Row], wait_us: int) -> Settlement:
         lane, class_, _ = entry.queue.rsplit(":", 2)
         later = [Row(row.index, row.to, hop=row.hop + 1) for row in rows]
-        status = Status.SCHEDULED if due_us else Status.QUEUED
+        status = Status.SCHEDULED if wait_us else Status.QUEUED
         body = body_of(entry.batch, later)
-        move = Move(due_us, lane, class_, len(later), entry.cost, entry.expires_us, body)
+        move = Move(wait_us, lane, class_, len(later), entry.cost, entry.expires_us, body)
         found = self.settlement(entry, [outcome(row, status) for row in later])
         return found._replace(moves=[move], counters={"retried": len(later)})
 

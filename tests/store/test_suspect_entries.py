@@ -77,9 +77,8 @@ async def test_a_dead_worker_with_its_suspect_frees_the_next_one(cell: Cell) -> 
 async def test_reclaims_outlast_a_time_among_the_scheduled(cell: Cell) -> None:
     await cell.enqueue(2)
     (entry,) = entries_of(await cell.claim("w1"))
-    due = (await cell.queue.heartbeat("w1")).now_us + 3_600_000_000
     body = body_of(entry.batch, rows_of(entry))
-    move = Move(due, LANE, "normal", 2, 1, 0, body, 1, SUSPECT)
+    move = Move(3_600_000_000, LANE, "normal", 2, 1, 0, body, 1, SUSPECT)
     whole = Settlement(entry.queue, entry.id, entry.batch, True, [], [move], {})
     assert await cell.settle("w1", whole) == [True]
     await cell.pass_time(7200)

@@ -23,11 +23,12 @@ end
 for i = 4, #ARGV, 7 do
   if redis.call('SET', key('arrived', ARGV[i]), 1, 'NX', 'EX', ARGV[3]) then
     new = new + 1
-    local due, lane, class, n, c, batch, expires, body, a, r = unpack(cmsgpack.unpack(ARGV[i + 1]))
+    local due, lane, class, n, c, batch, expires, body, a, r, waits = unpack(cmsgpack.unpack(ARGV[i + 1]))
     local entry = { n = n, c = c, batch = batch, expires = expires, body = body, a = a or nil, r = r or nil }
     count_in(batch, n, unpack(ARGV, i + 2, i + 6))
+    if waits then due = now + due end
     if due > now then
-      schedule(due, lane, class, entry)
+      schedule(due, lane, class, entry, waits)
       ring(provider_of(lane))
     else
       push(lane, class, RETURNED, entry, now)

@@ -19,8 +19,9 @@ local provider, LANES_MOST = ARGV[3], 512
 local probe_limit = tonumber(ARGV[6]) * 1000000
 room = tonumber(ARGV[5])
 -- LEAST: slots of a lane without a rate, where there are as many. YIELD: how long a lane that was served
--- last leaves a limit to lanes that wait for it, us.
-local LEAST, YIELD = 50, 25000
+-- last leaves a limit to lanes that wait for it, us. MOVED_MOST: scheduled entries moved after a step of the
+-- clock in one claim, a millisecond of the store's time.
+local LEAST, YIELD, MOVED_MOST = 50, 25000, 500
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
 local asked, FAR_AWAY = clock(), tonumber(ARGV[10])
 now = asked + tonumber(ARGV[9]) -- slots are counted from here
@@ -28,6 +29,27 @@ now = asked + tonumber(ARGV[9]) -- slots are counted from here
 -- Who looks for queues that nobody serves goes by this.
 local served = tonumber(redis.call('HGET', key('providers'), provider) or '0')
 if math.abs(now - served) > 5000000 then redis.call('HSET', key('providers'), provider, int(now)) end
+
+-- Entries that waited when the clock stepped back wait no longer for it: the soonest first, some at a time. Of
+-- those that are due together they are the first. Returns whether there may be more of that step.
+local function catch_up()
+  local last, by, from, later = string.match(steps, '^(%d+) (%d+) (%S+)\n(.*)$')
+  local found = redis.call('ZRANGEBYSCORE', key('scheduled'), from, '+inf', 'WITHSCORES', 'LIMIT', 0, MOVED_MOST)
+  local number, moved
+  for i = 1, #found, 2 do
+    number = string.match(found[i], '^%' .. WAITS .. '(%d+)$')
+    if number and tonumber(number) <= tonumber(last) then
+      moved = redis.call('ZADD', key('scheduled'), 'XX', int(found[i + 1] - by), found[i])
+    end
+  end
+  steps = later
+  if #found == 2 * MOVED_MOST then
+    from = (number and moved and '' or '(') .. found[#found]
+    steps = last .. ' ' .. by .. ' ' .. from .. '\n' .. later
+  end
+  redis.call('HSET', key('clock'), 'steps', steps)
+  return #found == 2 * MOVED_MOST
+end
 
 local function forward()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', int(asked), 'LIMIT', 0, 100)) do
@@ -43,13 +65,12 @@ local function forward()
   end
 end
 
--- Open: nothing until its time. After that one request probes; the others wait for its outcome. A time
--- further ahead than any that is set comes from a clock that stepped back.
+-- Open: nothing until its time. After that one request probes; the others wait for its outcome.
 local function breaker_state()
-  local state = redis.call('HMGET', key('breaker', provider), 'state', 'until', 'cooldown')
+  local state = redis.call('HMGET', key('breaker', provider), 'state', 'until')
   if not state[1] or state[1] == 'closed' then return 'closed', 0 end
-  local ends, most = tonumber(state[2]), math.max(probe_limit, tonumber(state[3] or '0')) + 1000000
-  if ends > now and ends <= now + most then return state[1], ends end
+  local ends = tonumber(state[2])
+  if ends > now then return state[1], ends end
   return 'probe', 0
 end
 
@@ -257,6 +278,7 @@ local function visit_all(names)
   end
 end
 
+while steps ~= '' and not catch_up() do end
 forward()
 if state == 'closed' or state == 'probe' then
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, LANES_MOST)) do
@@ -285,6 +307,7 @@ if later[2] then soonest = math.min(soonest, math.max(now + H / 2, tonumber(late
 if state ~= 'closed' and state ~= 'probe' and redis.call('ZCARD', KEYS[1]) > 0 then soonest = reopens end
 local item = redis.call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')
 if item[2] then soonest = math.min(soonest, tonumber(item[2])) end
+if steps ~= '' then soonest = now end
 if room <= 0 and due_again <= now and state == 'closed' and redis.call('ZCARD', key('workers')) > 1 then
   ring(provider)
 end

@@ -4,4 +4,4 @@
 -- KEYS[1] any key of the cell
 -- ARGV none of its own
 -- returns the time, as text
-return int(clock())
+return int(time())

@@ -3,8 +3,8 @@
 -- one. Running it again finds those gone already and hands out what is left.
 -- KEYS[1] leaving
 -- ARGV 3 moves to hand out, 4 retention of a batch that ends here (s), 5.. names of those that came
--- returns per move {lane, name, packed {due, lane, class, n, c, batch, expires, body, a, r}, fields of its
---      batch: tenant, channel, options, created and cancel, '' for none}
+-- returns per move {lane, name, packed {due, lane, class, n, c, batch, expires, body, a, r, waits}, fields of
+--      its batch: tenant, channel, options, created and cancel, '' for none}
 local function take_out(batch, n)
   local hash = key('batch', batch)
   if redis.call('HEXISTS', hash, 'total') == 0 then return end

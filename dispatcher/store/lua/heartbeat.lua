@@ -6,14 +6,6 @@
 --      {worker, heartbeat, ...} of all, the longest silent first
 local now, before = clock(), redis.call('ZSCORE', KEYS[1], ARGV[3])
 if ARGV[4] ~= 'first' and not before then return { 'lost' } end
--- A clock that stepped back leaves times behind that lie ahead of it: until it has caught up lanes would
--- not be visited, and workers that die not be missed.
-if before and tonumber(before) > now + 1000000 then
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. int(now), '+inf')) do
-    redis.call('ZADD', KEYS[1], int(now), worker)
-  end
-  wake_lanes(setmetatable({}, { __index = function() return true end }))
-end
 redis.call('ZADD', KEYS[1], int(now), ARGV[3])
 if ARGV[4] == 'first' and ARGV[5] ~= '0' then redis.call('HSET', key('held', ARGV[3]), '#lease', ARGV[5]) end
 local all = redis.call('ZRANGE', KEYS[1], 0, 999, 'WITHSCORES')

@@ -4,6 +4,7 @@ local PREFIX, TAG = ARGV[1], ARGV[2]
 local GROUP = 'workers'
 local H, G = 50000, 100000 -- refill mark and grant, us
 local RETURNED = '~'
+local WAITS = '+' -- before the number of a scheduled entry that waits for so long, not until a named time
 
 local function key(kind, rest)
   local name = PREFIX .. ':' .. kind .. ':' .. TAG
@@ -19,9 +20,68 @@ redis.call('EXISTS', key('nothing'), key('nowhere'))
 -- `..` and tostring keep 14 digits only, a time has 16.
 local function int(number) return string.format('%.0f', number) end
 
+local function time()
+  local parts = redis.call('TIME')
+  return tonumber(parts[1]) * 1000000 + tonumber(parts[2])
+end
+
+local FOREVER = 9000000000000000 -- us; the largest times doubles hold exactly end soon after
+
+-- Moves back by `by` us, with the clock, what was to last or to wait so long, not what is to be at a time that
+-- somebody named. What had ended by the clock of before has ended. There may be a million entries scheduled:
+-- claims move those, some at a time.
+local function step_back(now, by, steps)
+  local function move_fields(hash, ...)
+    local fields = { ... }
+    for i, value in ipairs(redis.call('HMGET', hash, ...)) do
+      local at = tonumber(value or 0)
+      if at > now then redis.call('HSET', hash, fields[i], int(at - by)) end
+    end
+  end
+  local function move_members(set)
+    local found = redis.call('ZRANGEBYSCORE', set, '(' .. int(now), '+inf', 'WITHSCORES')
+    for i = 1, #found, 2 do redis.call('ZADD', set, 'XX', int(found[i + 1] - by), found[i]) end
+  end
+  for _, name in ipairs(redis.call('SMEMBERS', key('limits'))) do
+    move_fields(key('limit', name), 'tat', 'pause', 'factored', 'born', 'set_until')
+  end
+  for _, provider in ipairs(redis.call('HKEYS', key('providers'))) do
+    local lanes = key('lanes', provider)
+    for _, lane in ipairs(redis.call('ZRANGE', lanes, 0, -1)) do move_fields(key('lane', lane), 'paused') end
+    move_members(lanes)
+    move_fields(key('breaker', provider), 'until')
+  end
+  local suspended = redis.call('HGETALL', key('suspended'))
+  for i = 1, #suspended, 2 do
+    local number, ends, reason = string.match(suspended[i + 1], '^(%d+) (%d+)(.*)$')
+    ends = tonumber(ends)
+    if ends > now and ends < FOREVER then
+      redis.call('HSET', key('suspended'), suspended[i], number .. ' ' .. int(ends - by) .. reason)
+    end
+  end
+  move_members(key('workers'))
+  move_fields(key('janitor'), 'until')
+  local last = redis.call('GET', key('counter')) or '0'
+  redis.call('HSET', key('clock'), 'seen', int(now), 'steps', steps .. last .. ' ' .. int(by) .. ' ' .. int(now) .. '\n')
+  redis.call('HINCRBY', key('clock'), 'back', int(by))
+end
+
+-- The time that everything goes by. A clock that is behind what was seen of it has stepped back: it was set
+-- right, or a replica took over that has another. steps: what of that is left for claims to do.
+local moment, steps
 local function clock()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+  if moment then return moment end
+  moment = time()
+  local known = redis.call('HMGET', key('clock'), 'seen', 'steps')
+  local seen = tonumber(known[1] or 0)
+  steps = known[2] or ''
+  if moment < seen - 1000000 then
+    step_back(moment, seen - moment, steps)
+    steps = redis.call('HGET', key('clock'), 'steps')
+  elseif moment > seen + 250000 then
+    redis.call('HSET', key('clock'), 'seen', int(moment))
+  end
+  return moment
 end
 
 local function ring(provider)
@@ -65,9 +125,10 @@ local function push(lane, class, tenant, entry, now)
   list_lane(lane, class, now)
 end
 
--- Puts an entry aside until `due`; what it does not say (a, r) is packed as false.
-local function schedule(due, lane, class, entry)
-  local id = redis.call('INCR', key('counter'))
+-- Puts an entry aside until `due`: a time that somebody named or, if it `waits`, one that was counted from now.
+-- What the entry does not say (a, r) is packed as false.
+local function schedule(due, lane, class, entry, waits)
+  local id = (waits and WAITS or '') .. int(redis.call('INCR', key('counter')))
   local packed = cmsgpack.pack({ lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
     entry.a or false, entry.r or false })
   redis.call('HSET', key('items'), id, packed)
@@ -76,10 +137,11 @@ local function schedule(due, lane, class, entry)
   return id
 end
 
--- Puts an entry where a worker takes it to the lane in another cell; no other move may have this name.
-local function leave(name, due, lane, class, entry)
+-- Puts an entry where a worker takes it to the lane in another cell; no other move may have this name. There it
+-- is put aside until `due` or, if it `waits`, for `due` us by the clock of that cell.
+local function leave(name, due, lane, class, entry, waits)
   local packed = { due, lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
-    entry.a or false, entry.r or false }
+    entry.a or false, entry.r or false, waits or false }
   redis.call('HSET', key('leaving'), name, cmsgpack.pack(packed))
 end
 

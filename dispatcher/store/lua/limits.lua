@@ -28,6 +28,7 @@ local function write_quotas(hash, quotas)
     if ends <= now or quota[3] <= ends then
       redis.call('HSET', hash, 'ends:' .. period, int(quota[3]), 'next:' .. period, int(quota[4]))
     end
+    redis.call('HSET', hash, 'since:' .. period, int(now))
   end
   for _, period in ipairs({ 'day', 'month' }) do
     if not wanted[period] then different = set(hash, 'quota:' .. period, false) or different end

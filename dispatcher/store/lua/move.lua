@@ -45,17 +45,17 @@ local function rename(batch, lane)
   redis.call('HSET', key('batch', batch), 'lanes', string.sub(listed, 2, -2))
 end
 
-local function put(part, from, place, body, name)
+local function put(part, from, place, body, name, waits)
   rename(from.batch, part[1])
   local entry = { n = part[3], c = part[4], batch = from.batch, expires = from.expires, body = body }
   if part[5] >= 0 then entry.a = part[5] end
   if part[6] >= 0 then entry.r = part[6] end
   if part[7] then
     -- An entry id may come again after a step back of the clock, a number does not: the name is this move's.
-    local due = type(place) == 'number' and place or 0
-    leave(name .. '@' .. int(redis.call('INCR', key('counter'))), due, part[1], part[2], entry)
+    local due = type(place) == 'number' and place - (waits and now or 0) or 0
+    leave(name .. '@' .. int(redis.call('INCR', key('counter'))), due, part[1], part[2], entry, waits)
   elseif type(place) == 'number' then
-    schedule(place, part[1], part[2], entry)
+    schedule(place, part[1], part[2], entry, waits)
     ring(provider_of(part[1]))
   else
     push(part[1], part[2], place, entry, now)
@@ -68,7 +68,8 @@ for _, item in ipairs(plan.entries) do
   for number, part in ipairs(item[3]) do
     blob = blob + 1
     if from then
-      put(part, from, place, ARGV[blob], ARGV[3] .. '|' .. item[1] .. '|' .. item[2] .. '.' .. number)
+      local waits = item[1] == '' and string.sub(item[2], 1, 1) == WAITS
+      put(part, from, place, ARGV[blob], ARGV[3] .. '|' .. item[1] .. '|' .. item[2] .. '.' .. number, waits)
       moved = moved + part[3]
     else
       missed = missed + part[3]

@@ -11,14 +11,17 @@ local PERIODS = { 'day', 'month' }
 local function quotas_of(name)
   local hash, found = key('limit', name), {}
   for _, period in ipairs(PERIODS) do
-    local v = redis.call('HMGET', hash, 'quota:' .. period, 'used:' .. period, 'ends:' .. period, 'next:' .. period)
+    local v = redis.call('HMGET', hash, 'quota:' .. period, 'used:' .. period, 'ends:' .. period, 'next:' .. period,
+      'since:' .. period)
     if v[1] then
       local quota = { period = period, used = tonumber(v[2] or '0'), most = tonumber(v[1]), ends = tonumber(v[3]) }
       if quota.ends <= now then
         local following = tonumber(v[4] or '0')
         if following <= now then following = now + (period == 'day' and DAY or 28 * DAY) end
         quota.ends, quota.used = following, 0
-        redis.call('HSET', hash, 'used:' .. period, 0, 'ends:' .. period, int(following))
+        redis.call('HSET', hash, 'used:' .. period, 0, 'ends:' .. period, int(following), 'since:' .. period, int(now))
+        renewed[#renewed + 1] = name
+      elseif tonumber(v[5] or '0') > now then -- the clock has stepped back, perhaps into the period before
         renewed[#renewed + 1] = name
       end
       found[#found + 1] = quota

@@ -39,7 +39,7 @@ local function replay(item, value, body)
   redis.call('EXPIRE', status, ARGV[3])
   local entry = { n = 1, c = item[7], batch = item[2], expires = int(item[8]), body = body }
   if item[9] > now then
-    schedule(item[9], item[5], item[6], entry)
+    schedule(item[9], item[5], item[6], entry, true)
     providers[provider_of(item[5])] = true
   else
     push(item[5], item[6], RETURNED, entry, now)

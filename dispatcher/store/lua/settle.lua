@@ -4,7 +4,7 @@
 -- KEYS[1] held of the worker
 -- ARGV 3 worker, 4 settle number, 5 status retention (s),
 --      6 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
---      moves = {{due (0 = now), lane, class, n, c, expires, a or -1, r, name of a move to another cell
+--      moves = {{us it waits, lane, class, n, c, expires, a or -1, r, name of a move to another cell
 --      or ''}...}, counters = {name = n}, batch,
 --      sheets = {{first, last, n}...}}...},
 --      throttled = {{limit or lane:LANE, us}...}, breakers = {{provider, ok, failed, down}...}},
@@ -125,9 +125,9 @@ local function settle(item)
     if m[7] >= 0 then entry.a = m[7] end
     if m[8] > 0 then entry.r = m[8] end
     if m[9] ~= '' then
-      leave(m[9], m[1], m[2], m[3], entry)
-    elseif m[1] > now then
-      schedule(m[1], m[2], m[3], entry)
+      leave(m[9], m[1], m[2], m[3], entry, true)
+    elseif m[1] > 0 then
+      schedule(now + m[1], m[2], m[3], entry, true)
     else
       push(m[2], m[3], RETURNED, entry, now)
     end

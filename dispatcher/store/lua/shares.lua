@@ -50,7 +50,7 @@ end
 local function put_aside(name, id, fields)
   local lane, class = split_queue(name)
   fields.n, fields.c = tonumber(fields.n), tonumber(fields.c)
-  schedule(now + ASIDE, lane, class, fields)
+  schedule(now + ASIDE, lane, class, fields, true)
   remove(key('queue', name), id)
 end
 

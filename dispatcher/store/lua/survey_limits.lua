@@ -8,4 +8,4 @@ for _, name in ipairs(reply[2]) do
   local fields = redis.call('HGETALL', key('limit', name))
   if fields[1] then found[#found + 1] = { name, fields } end
 end
-return { reply[1], cmsgpack.pack(found), int(clock()) }
+return { reply[1], cmsgpack.pack(found), int(time()) }

@@ -2,8 +2,6 @@
 -- A pattern is a lane, the beginning of one (a provider) or has `*` for anything. It holds for lanes
 -- that are not known yet. A lane is suspended by every pattern that covers it, but for those older than
 -- a resume that covers it too.
-local FOREVER = 9000000000000000 -- us; the largest times doubles hold exactly end soon after
-
 local function glob(pattern, text)
   local head, rest = string.match(pattern, '^([^*]*)(.*)$')
   if string.sub(text, 1, #head) ~= head then return false end
