@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import NamedTuple
 
 from dispatcher.exchange import monotonic as monotonic
 from dispatcher.store.claims import Lead
+
+log = logging.getLogger(__name__)
 
 DRIFT = 100e-6
 """How much faster or slower the store's clock may run than ours; both are kept by NTP."""
@@ -16,6 +19,8 @@ DOUBT_SECONDS = 0.01
 more than twice as long, the way there is taken to be about as long as the way back."""
 NEAR_SECONDS = 0.01
 """A way that takes less than this needs no planning ahead."""
+STEP_SECONDS = 1.0
+"""A step of the store's clock that is worth a line in the log."""
 FAR_SECONDS = 0.5
 """How long a way may be for slots to be planned for it."""
 WAYS = 5
@@ -59,6 +64,9 @@ class StoreClock:
         self._least, self._most = self._least - drift, self._most + drift
         if self._least <= most and least <= self._most:
             least, most = max(least, self._least), min(most, self._most)
+        else:
+            ahead = least - self._most if least > self._most else most - self._least
+            _tell_step(ahead / 1e6)
         self._least, self._most = least, most
         self._learnt_at = max(at, self._learnt_at)
 
@@ -74,3 +82,18 @@ class StoreClock:
     def now_us(self) -> int:
         """Microseconds since the epoch, as the store would say."""
         return int(monotonic() * 1e6 + self._apart_us)
+
+
+def _tell_step(seconds: float) -> None:
+    if seconds < -STEP_SECONDS:
+        log.warning(
+            "the store's clock went back by %.1f s; what lasts or waits for a while keeps the time"
+            " it has to go",
+            -seconds,
+        )
+    elif seconds > STEP_SECONDS:
+        log.warning(
+            "the store's clock went forward by %.1f s; pauses, suspensions and retries end so much"
+            " earlier",
+            seconds,
+        )

@@ -32,11 +32,14 @@ local FOREVER = 9000000000000000 -- us; the largest times doubles hold exactly e
 -- claims move those, some at a time.
 local function step_back(now, by, steps)
   local function move_fields(hash, ...)
-    local fields = { ... }
+    local fields, moved = { ... }, {}
     for i, value in ipairs(redis.call('HMGET', hash, ...)) do
-      local at = tonumber(value or 0)
-      if at > now then redis.call('HSET', hash, fields[i], int(at - by)) end
+      if tonumber(value or 0) > now then
+        moved[#moved + 1] = fields[i]
+        moved[#moved + 1] = int(value - by)
+      end
     end
+    if moved[1] then redis.call('HSET', hash, unpack(moved)) end
   end
   local function move_members(set)
     local found = redis.call('ZRANGEBYSCORE', set, '(' .. int(now), '+inf', 'WITHSCORES')
