@@ -31,13 +31,15 @@ limit      hash    <name>                  interval (us per unit, 0 = no rate), 
                                            segments (1: a message counts its segments), ramp
                                            (intervals of the first days), born (us), quotas (1),
                                            quota:<period> (most), used:<period>, ends:<period>,
-                                           next:<period> (us, the end of the next one), set (the
+                                           next:<period> (us, the end of the next one),
+                                           since:<period> (us, when those were written), set (the
                                            interval an operator put above), set_until (us, 0 = for
                                            ever), waits (lines of lane and worker: who comes next),
                                            served (the lane served last)
 limits     set     -                       names of all limits ever written
 breaker    hash    <provider>              state, fails, until (us), cooldown (us)
-scheduled  zset    -                       item number -> due time (us)
+scheduled  zset    -                       item number -> due time (us); `+` before the number: it
+                                           waits for so long, not until a time that was named
 items      hash    -                       item number -> packed {lane, class, n, c, batch,
                                            expires, body, a, r}
 counter    string  -                       last item number
@@ -56,13 +58,14 @@ batch      hash    <batch>                 total, left, scheduled, a count per s
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
 queued_by  hash    -                       tenant -> its messages without an outcome
-pair       string  <limit>:<recipient>     tat, tail and chain of one recipient (us)
+pair       string  <limit>:<recipient>     tat, tail and chain of one recipient (us), and `back` of
+                                           clock when they were written
 status     hash    <batch>:<index // 1024> index -> value of messages.encode_record;
                                            <first>-<last> -> value of messages.encode_sheet, for
                                            messages without a field of their own; absent = queued
 leaving    hash    -                       name of a move to another cell -> packed {due, lane,
-                                           class, n, c, batch, expires, body, a, r}; still
-                                           counted here
+                                           class, n, c, batch, expires, body, a, r, waits}: due
+                                           is a length (us) if it waits; still counted here
 arrived    string  <name of a move>        it came into this cell; for 24 h
 dead       zset    -                       message id -> time (us) it became dead or unknown
 letters    hash    -                       message id -> msgpack of store.queue.Letter
@@ -76,6 +79,10 @@ control    string  -                       change number: what workers must look
 janitor    hash    -                       worker and until (us): who has the task; step, position,
                                            items, letters, <both>:times: how far it came; queued,
                                            server, unfinished: what its round began with and saw
+clock      hash    -                       seen (us, the highest time, to a quarter of a second),
+                                           back (us it has stepped back, in all), steps (lines of
+                                           last item number, us, score: what was scheduled by
+                                           then and is not yet moved, from that score on)
 confirm    string  -                       written before the server is asked whether all is safe
 bell       list    <provider>              at most one token: wakes one waiting pump
 """

@@ -29,8 +29,11 @@ local FOREVER = 9000000000000000 -- us; the largest times doubles hold exactly e
 
 -- Moves back by `by` us, with the clock, what was to last or to wait so long, not what is to be at a time that
 -- somebody named. What had ended by the clock of before has ended. There may be a million entries scheduled:
--- claims move those, some at a time.
+-- claims move those, some at a time. Returns the steps that they have before them.
 local function step_back(now, by, steps)
+  steps = steps .. (redis.call('GET', key('counter')) or '0') .. ' ' .. int(by) .. ' ' .. int(now) .. '\n'
+  redis.call('HSET', key('clock'), 'seen', int(now), 'steps', steps)
+  redis.call('HINCRBY', key('clock'), 'back', int(by))
   local function move_fields(hash, ...)
     local fields, moved = { ... }, {}
     for i, value in ipairs(redis.call('HMGET', hash, ...)) do
@@ -64,9 +67,7 @@ local function step_back(now, by, steps)
   end
   move_members(key('workers'))
   move_fields(key('janitor'), 'until')
-  local last = redis.call('GET', key('counter')) or '0'
-  redis.call('HSET', key('clock'), 'seen', int(now), 'steps', steps .. last .. ' ' .. int(by) .. ' ' .. int(now) .. '\n')
-  redis.call('HINCRBY', key('clock'), 'back', int(by))
+  return steps
 end
 
 -- The time that everything goes by. A clock that is behind what was seen of it has stepped back: it was set
@@ -79,8 +80,7 @@ local function clock()
   local seen = tonumber(known[1] or 0)
   steps = known[2] or ''
   if moment < seen - 1000000 then
-    step_back(moment, seen - moment, steps)
-    steps = redis.call('HGET', key('clock'), 'steps')
+    steps = step_back(moment, seen - moment, steps)
   elseif moment > seen + 250000 then
     redis.call('HSET', key('clock'), 'seen', int(moment))
   end
