@@ -1,5 +1,7 @@
+#!lua
 -- Sends dead letters again: each leaves `dead` and waits in its lane or until its time, as a new
--- generation of its message. Running it again finds the letters gone and changes nothing.
+-- generation of its message. Running it again finds the letters gone and changes nothing. A full store
+-- takes no new work: it refuses this whole.
 -- KEYS[1] dead
 -- ARGV 3 status retention (s), 4 action (see actions.lua),
 --      5 msgpack {{message, batch, index, hop, lane, class, cost, expires, due (0 = now), status letter,
