@@ -21,10 +21,11 @@ from dispatcher.cli.selecting import (
     selecting_unknown,
 )
 from dispatcher.engine.lane_states import one_line
-from dispatcher.engine.letters import PAGE, Selection, check_selection
+from dispatcher.engine.letters import Selection, check_selection
 from dispatcher.engine.resolving import WORDS, Resolution
 from dispatcher.errors import DispatcherError, UsageError
 from dispatcher.settings import Config
+from dispatcher.store.letters import PAGE
 from dispatcher.store.opening import open_store
 from dispatcher.store.operations import Action
 

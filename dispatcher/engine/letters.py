@@ -29,15 +29,13 @@ from dispatcher.store.letters import Again, CellLetters, DeadLetter, Letters
 from dispatcher.store.operations import Action
 from dispatcher.units import TIME, Quota, parse_duration, parse_rate, parse_time
 
-PAGE = 200
-"""Letters looked at in one go."""
 REFUSED_MOST = 1000
 """Refused messages that an answer names, at most; all are counted."""
 NO_LETTER = "not among the dead letters"
 REPLAYED = "replayed"
 """What the story of a message says of its new generation."""
-Take = Callable[[list[DeadLetter]], Awaitable[int]]
-"""Is given letters and tells how many of them it removed."""
+Take = Callable[[list[DeadLetter]], Awaitable[None]]
+"""Is given letters."""
 
 
 class Selection(NamedTuple):
@@ -119,12 +117,10 @@ async def newest(letters: Letters, selection: Selection, most: int) -> list[Dead
 
 async def _newest(letters: CellLetters, selection: Selection, most: int) -> list[DeadLetter]:
     shown: list[DeadLetter] = []
-    first, ends = await letters.count(selection.since_us), await letters.count()
-    while ends > first and len(shown) < most:
-        start = max(first, ends - PAGE)
-        page = await letters.read(start, ends)
-        shown += [found for found in reversed(page) if selection.fits(found)]
-        ends = start
+    async for page in letters.pages(selection.since_us, newest_first=True):
+        shown += [found for found in page if selection.fits(found)]
+        if len(shown) >= most:
+            break
     return shown[:most]
 
 
@@ -132,11 +128,10 @@ async def drop(letters: Letters, selection: Selection, action: Action, dry_run: 
     """Forget what is meant; a dry run only counts."""
     tally = Tally()
 
-    async def take(meant: list[DeadLetter]) -> int:
+    async def take(meant: list[DeadLetter]) -> None:
         tally.by.update(map(_place, meant))
         if not dry_run:
             await letters.drop(meant, action)
-        return 0 if dry_run else len(meant)
 
     for message in await each(letters, selection, take):
         tally.refuse(message, NO_LETTER)
@@ -162,12 +157,10 @@ class Replay:
         the store until its time."""
         self._by = action.who
 
-        async def take(meant: list[DeadLetter]) -> int:
+        async def take(meant: list[DeadLetter]) -> None:
             again = [item for found in meant if (item := self._again(found)) is not None]
-            if dry_run or not again:
-                return 0
-            await self._letters.replay(again, self._status_seconds, action)
-            return len(again)
+            if again and not dry_run:
+                await self._letters.replay(again, self._status_seconds, action)
 
         for message in await each(self._letters, selection, take):
             self._tally.refuse(message, NO_LETTER)
@@ -210,31 +203,20 @@ async def each(letters: Letters, selection: Selection, take: Take) -> list[str]:
     messages that were named and have no letter."""
     missing = dict.fromkeys(selection.messages)
     async for page in _pages(letters, selection):
-        for found in page.found if missing else ():
+        for found in page if missing else ():
             missing.pop(found.message, None)
-        meant = [found for found in page.found if selection.fits(found)]
-        page.removed = await take(meant) if meant else 0
+        if meant := [found for found in page if selection.fits(found)]:
+            await take(meant)
     return list(missing)
 
 
-class _Page:
-    def __init__(self, found: list[DeadLetter]) -> None:
-        self.found = found
-        self.removed = 0
-
-
-async def _pages(letters: Letters, selection: Selection) -> AsyncIterator[_Page]:
+async def _pages(letters: Letters, selection: Selection) -> AsyncIterator[list[DeadLetter]]:
     if selection.messages:
-        yield _Page(await letters.find(selection.messages))
+        yield await letters.find(selection.messages)
         return
     for cell in letters.cells:
-        at, ends = await cell.count(selection.since_us), await cell.count()
-        while at < ends:
-            most = min(ends, at + PAGE)
-            page = _Page(await cell.read(at, most))
+        async for page in cell.pages(selection.since_us):
             yield page
-            ends -= page.removed
-            at = most - page.removed
 
 
 def _tenant(found: DeadLetter) -> str | None:

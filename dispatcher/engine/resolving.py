@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dispatcher.engine.letters import PAGE, Selection, Tally, check_ids, each, tally_view
+from dispatcher.engine.letters import Selection, Tally, check_ids, each, tally_view
 from dispatcher.engine.views import message
 from dispatcher.errors import UsageError
 from dispatcher.messages import Lane, Status, message_id, parse_message_id
-from dispatcher.store.letters import DeadLetter, Letters
+from dispatcher.store.letters import PAGE, DeadLetter, Letters
 from dispatcher.store.opening import Store
 from dispatcher.store.operations import Action
 from dispatcher.store.resolving import OUTCOMES, RESOLVED, Resolved, Resolver, Said
@@ -68,13 +68,11 @@ class Resolution:
             await self._say_all(selection._replace(status=Status.UNKNOWN.word), status)
 
     async def _say_all(self, selection: Selection, status: Status) -> None:
-        async def take(letters: list[DeadLetter]) -> int:
+        async def take(letters: list[DeadLetter]) -> None:
             meant = [_meant(Said(found.message, status), found) for found in letters]
             done = await self._write(meant)
             reasons = [self._count(*both) for both in zip(meant, done, strict=True)]
             self.tally.left.update(filter(None, reasons))
-            stay = self._dry_run or status is Status.DEAD
-            return 0 if stay else sum(now.changed for now in done)
 
         await each(self._letters, selection, take)
 

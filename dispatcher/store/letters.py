@@ -5,7 +5,7 @@ All methods raise StoreUnavailable; what they change may be changed again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from dispatcher.store.operations import Action, packed
 from dispatcher.store.queue import Letter
 from dispatcher.store.scripts import Script
 
+PAGE = 200
+"""Letters read in one go."""
 _pack = msgspec.msgpack.Encoder().encode
 _read = msgspec.msgpack.Decoder(Letter).decode
 
@@ -84,7 +86,7 @@ class Letters:
 
 
 class CellLetters:
-    """The dead letters of one cell, the oldest first."""
+    """The dead letters of one cell."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
         self._client = client
@@ -92,19 +94,27 @@ class CellLetters:
         self._replay = Script(client, keys, "replay")
         self._drop = Script(client, keys, "drop")
 
-    async def count(self, before_us: int | None = None) -> int:
-        """How many there are, or were written before a time."""
-        most = "+inf" if before_us is None else f"({before_us}"
-        return int(await answering(partial(self._client.zcount, self._dead, "-inf", most)))
+    async def count(self) -> int:
+        """How many there are."""
+        return int(await answering(partial(self._client.zcard, self._dead)))
 
-    async def read(self, start: int, ends: int) -> list[DeadLetter]:
-        """Those from place `start` up to, without, place `ends`."""
-        if ends <= start:
-            return []
-        listed = await answering(
-            partial(self._client.zrange, self._dead, start, ends - 1, withscores=True)
-        )
-        return await self._of([(message.decode(), int(at_us)) for message, at_us in listed])
+    async def pages(
+        self, since_us: int, *, newest_first: bool = False
+    ) -> AsyncIterator[list[DeadLetter]]:
+        """The letters that were written since a time and before this call, each once, whatever is
+        removed in between; the oldest first unless asked otherwise."""
+        last = await answering(partial(self._client.zrange, self._dead, -1, -1, withscores=True))
+        first_us, last_us = since_us, int(last[0][1]) if last else 0
+        seen: set[bytes] = set()  # of the time at which the last page ended
+        while first_us <= last_us:
+            most = PAGE + len(seen)
+            listed = await self._listed(first_us, last_us, most, newest_first)
+            yield await self._of([(m.decode(), at) for m, at in listed if m not in seen])
+            if len(listed) < most:
+                return
+            ends_us = listed[-1][1]
+            first_us, last_us = (first_us, ends_us) if newest_first else (ends_us, last_us)
+            seen = {message for message, at_us in listed if at_us == ends_us}
 
     async def find(self, messages: Sequence[str]) -> list[DeadLetter]:
         """Those of these messages."""
@@ -133,6 +143,16 @@ class CellLetters:
     async def drop(self, messages: Sequence[str], action: Action) -> int:
         """Forget these letters; how many there were."""
         return int(await self._drop(self._dead, packed(action), *messages)) if messages else 0
+
+    async def _listed(
+        self, first_us: int, last_us: int, most: int, newest_first: bool
+    ) -> list[tuple[bytes, int]]:
+        start, ends = (last_us, first_us) if newest_first else (first_us, last_us)
+        read = partial(
+            self._client.zrange, self._dead, start, ends, desc=newest_first, byscore=True,
+            offset=0, num=most, withscores=True,
+        )  # fmt: skip
+        return [(message, int(at_us)) for message, at_us in await answering(read)]
 
     async def _of(self, listed: Sequence[tuple[str, int]]) -> list[DeadLetter]:
         if not listed:
