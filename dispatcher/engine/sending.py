@@ -244,7 +244,7 @@ class Sender:
             rows = [row for row, verdict in answered if isinstance(verdict, Accepted)]
         if rows:
             entry.sent(rows, accepted, now_us)
-            waited = now_us - entry.envelope.accepted_us
+            waited = max(0, now_us - entry.envelope.accepted_us)
             metrics.QUEUE_SECONDS.of(entry.class_).observe(waited / 1e6, len(rows))
             self._settler.note(entry)
 

@@ -4,7 +4,10 @@ what had ended stays ended, and times that somebody named stay."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,12 +16,13 @@ from dispatcher.limits import CalendarQuota, Limit
 from dispatcher.settings import StoreConfig
 from dispatcher.store.claims import Claim, ClaimedEntry
 from dispatcher.store.lease import Lease
+from dispatcher.store.moving import Moving, NewPlace, Target
 from dispatcher.store.opening import Store, open_store
-from dispatcher.store.queue import Move
+from dispatcher.store.queue import Move, NewEntry
 from dispatcher.store.screening import Screening, Waiting
 from dispatcher.store.tidying import Tidying
 from tests.campaign import PATIENCE, until
-from tests.store.cell import LANE, OWN, Cell, entries_of, put_back, settlement
+from tests.store.cell import LANE, OWN, Cell, action, entries_of, put_back, settlement
 from tests.store.stepping import SteppingServer
 
 HOUR = 3600
@@ -265,6 +269,39 @@ async def served(cell: Cell) -> Claim:
         while not (claim := await cell.claim("w1", 1)).grants:
             await asyncio.sleep(0.01)
     return claim
+
+
+async def test_a_retry_that_is_moved_waits_on(cell: Cell, step_back: Callable) -> None:
+    await retry(cell, LONG)
+    moving, b = Moving(cell.client, cell.keys), "p/sms/b"
+    async for (found,) in moving.scheduled(LANE):
+        new = NewPlace(NewEntry(b, "normal", 1, 1, 0, 0, found.body), None, None)
+        targets = [Target(b, (OWN,), "default", 1.0)]
+        await moving.move(LANE, [(found, [new])], targets, action("move", LANE))
+    await step_back(HOUR)
+    assert LONG - SLOW < await to_go(cell, retried) < LONG + 5
+
+
+async def test_a_replica_whose_clock_is_behind_takes_over(
+    server: SteppingServer, store_cell: Cell, tmp_path: Path
+) -> None:
+    cell = store_cell
+    await retry(cell, LONG)
+    await pause_limit(cell, LONG)
+    with SteppingServer(tmp_path).running() as second:
+        async with open_store(StoreConfig(url=second.url, prefix=cell.keys.prefix)) as store:
+            now, _ = await cell.client.time()
+            await second.step_back(store.client, int(time.time() - now) + HOUR)
+            await store.client.replicaof("127.0.0.1", server.port)
+            await until(partial(has_copied, store))
+            await store.client.replicaof("no", "one")
+            after = Cell(store)
+            assert LONG - SLOW < await to_go(after, retried) < LONG + 5
+            assert LONG - SLOW < await to_go(after, limit_paused) < LONG + 5
+
+
+async def has_copied(store: Store) -> bool:
+    return bool(await store.client.exists(store.keys.name("workers")))
 
 
 async def test_times_that_were_named_stay(cell: Cell, step_back: Callable) -> None:
