@@ -212,7 +212,10 @@ async def test_a_move_that_is_due_later_waits_in_its_cell(
         await cell.settle("w1", moved)
         await carry(opened)
         eu = opened.cells["eu"]
-        ((_, due),) = await store.client.zrange(eu.keys.name("scheduled"), 0, -1, withscores=True)
+        ((item, due),) = await store.client.zrange(
+            eu.keys.name("scheduled"), 0, -1, withscores=True
+        )
+        assert item.startswith(b"+")
         assert since_us + wait_us <= due <= await eu.inspector.now_us() + wait_us
         view = await opened.inspector.batch(cell.batch)
         assert view is not None

@@ -16,6 +16,7 @@ from dispatcher.limits import CalendarQuota, Limit
 from dispatcher.settings import StoreConfig
 from dispatcher.store.claims import Claim, ClaimedEntry
 from dispatcher.store.lease import Lease
+from dispatcher.store.letters import Letters
 from dispatcher.store.moving import Moving, NewPlace, Target
 from dispatcher.store.opening import Store, open_store
 from dispatcher.store.queue import Move, NewEntry
@@ -24,6 +25,7 @@ from dispatcher.store.tidying import Tidying
 from tests.campaign import PATIENCE, until
 from tests.store.cell import LANE, OWN, Cell, action, entries_of, put_back, settlement
 from tests.store.stepping import SteppingServer
+from tests.store.test_letters import die, replay
 
 HOUR = 3600
 LONG = 600
@@ -79,6 +81,11 @@ async def retry(cell: Cell, seconds: float) -> None:
     await cell.settle("w1", put_back(entry, wait_us=int(seconds * US)))
 
 
+async def send_again(cell: Cell, seconds: float) -> None:
+    await die(cell, 2)
+    await replay(cell, Letters(cell.client, cell.keys), seconds * US)  # the first one at once
+
+
 async def take_task(cell: Cell, seconds: float) -> None:
     await Tidying(cell.client, cell.keys).survey("w1", seconds, 1)
 
@@ -117,6 +124,7 @@ LASTING: dict[str, tuple[Begin, Ends]] = {
     "suspension": (suspend, suspended),
     "rate set for a while": (set_limit, limit_set),
     "retry": (retry, retried),
+    "dead letter sent again": (send_again, retried),
     "task of the janitor": (take_task, task_taken),
 }
 
