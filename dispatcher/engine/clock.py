@@ -50,7 +50,7 @@ class StoreClock:
 
     def learn(self, now_us: int, asked: float, answered: float) -> Moment:
         """Take over the store's time `now_us`, read between two local moments (seconds)."""
-        self._narrow(now_us - answered * 1e6, now_us - asked * 1e6, answered)
+        self._narrow(now_us, asked, answered)
         self._apart_us = (self._least + self._most) / 2
         said = (now_us - self._apart_us) / 1e6
         self._there.append(said - asked)
@@ -58,9 +58,10 @@ class StoreClock:
         doubt = min((self._most - self._least) / 2e6, DOUBT_SECONDS)
         return Moment(max(asked, said - doubt), min(answered, said + doubt))
 
-    def _narrow(self, least: float, most: float, at: float) -> None:
-        """Both clocks are at least and at most this far apart (us); a step begins anew."""
-        drift = max(0.0, at - self._learnt_at) * DRIFT * 1e6
+    def _narrow(self, now_us: int, asked: float, answered: float) -> None:
+        """How far both clocks are apart at least and at most (us); a step begins anew."""
+        least, most = now_us - answered * 1e6, now_us - asked * 1e6
+        drift = max(0.0, answered - self._learnt_at) * DRIFT * 1e6
         self._least, self._most = self._least - drift, self._most + drift
         if self._least <= most and least <= self._most:
             least, most = max(least, self._least), min(most, self._most)
@@ -68,7 +69,7 @@ class StoreClock:
             ahead = least - self._most if least > self._most else most - self._least
             _tell_step(ahead / 1e6)
         self._least, self._most = least, most
-        self._learnt_at = max(at, self._learnt_at)
+        self._learnt_at = max(asked, self._learnt_at)
 
     def lead(self) -> Lead:
         """How far ahead slots must be asked for: what the last answers took."""

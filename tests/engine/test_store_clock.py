@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.engine.clock import DOUBT_SECONDS, DRIFT, FAR_SECONDS, Moment, StoreClock, monotonic
@@ -36,6 +36,7 @@ class World:
 
 
 @given(st.floats(-1e5, 1e5), st.floats(-0.9 * DRIFT, 0.9 * DRIFT), EXCHANGES)
+@example(0.0, 0.9 * DRIFT, [(0.0, 0.25, 0.0), (0.25, 0.0, 0.0)])
 def test_after_a_fast_answer_the_next_are_known_however_late_they_are(
     apart: float, drift: float, later: list[tuple[float, float, float]]
 ) -> None:
