@@ -18,7 +18,7 @@ from dispatcher.store.letters import Letters
 from dispatcher.store.moving import Moving, NewPlace, Target
 from dispatcher.store.opening import open_store
 from dispatcher.store.queue import NewEntry
-from dispatcher.store.resolving import Resolver
+from dispatcher.store.resolving import Resolver, Said
 from dispatcher.store.submissions import Fixed, Submissions
 from tests.faults.server import Server
 from tests.store.cell import LANE, OWN, Cell, action, put_back
@@ -117,8 +117,9 @@ async def test_operators_stop_and_clear_up(cell: Cell) -> None:
         assert (await cell.suspend("p", 60)).until_us
         assert await cell.resume("p")
         assert await cell.operations.set_limit(OWN, 10.0, 60)
-        resolver, unknown = Resolver(cell.client, cell.keys), f"{cell.batch}-2"
-        assert await resolver.resolve(unknown, Status.SENT, status_seconds=DAY) is Status.SENT
+        said = [Said(f"{cell.batch}-2", Status.SENT)]
+        (told,) = await Resolver(cell.client, cell.keys).resolve(said, DAY)
+        assert told.status is Status.SENT
         found = await letters.find([f"{cell.batch}-0", f"{cell.batch}-1"])
         assert await letters.drop(found, action("dead drop", "all")) == 2
         assert await cell.queue.sweep(0) == 0
