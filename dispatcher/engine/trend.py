@@ -40,7 +40,9 @@ class Trend:
         self._moments: deque[_Moment] = deque()
 
     def add(self, found: Overlook) -> None:
-        """Note what was read now."""
+        """Note what was read now: a new beginning after a step back of the store's clock."""
+        if self._moments and self._moments[-1].at_us > found.store.now_us:
+            self._moments.clear()
         lanes = {
             name: Counts(lane.sent, lane.retried + lane.dead)
             for name, lane in ((name, item.standing.lane) for name, item in found.lanes.items())

@@ -41,6 +41,11 @@ def test_a_store_that_was_emptied_counts_anew() -> None:
     assert (found.sent(), found.pace(LANE)) == (0, Pace())
 
 
+def test_a_clock_that_steps_back_is_a_new_beginning() -> None:
+    found = trend(seen(3600, 1000), seen(3601, 1100), seen(1, 1200), seen(3, 1400))
+    assert (found.sent(), found.pace(LANE)) == (100, Pace(100))
+
+
 def test_a_lane_that_has_just_come() -> None:
     found = trend(seen(0, 0, lane="p/sms/fr"), seen(1, 50))
     assert found.pace(LANE) == Pace()

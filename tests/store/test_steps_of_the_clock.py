@@ -228,6 +228,14 @@ async def test_silence_of_a_worker_counts_on(cell: Cell, step_back: Callable) ->
     assert beat.now_us - SLOW * US < float(beat.beats["w2"]) < beat.now_us + US
 
 
+async def test_a_provider_that_nobody_serves_is_missed(cell: Cell, step_back: Callable) -> None:
+    await cell.enqueue(1)
+    await cell.claim("w1")
+    await step_back(HOUR)
+    served, now_us = await cell.store.inspector.providers(), await cell.store.inspector.now_us()
+    assert now_us - SLOW * US < served["p"] < now_us + 5 * US
+
+
 async def test_a_role_is_free_after_one_lease(store_cell: Cell, server: SteppingServer) -> None:
     cell, role = store_cell, "gauges"
     assert await Lease(cell.client, cell.keys, role).hold(0.5)

@@ -27,13 +27,8 @@ end
 
 local FOREVER = 9000000000000000 -- us; the largest times doubles hold exactly end soon after
 
--- Moves back by `by` us, with the clock, what was to last or to wait so long, not what is to be at a time that
--- somebody named. What had ended by the clock of before has ended. There may be a million entries scheduled:
--- claims move those, some at a time. Returns the steps that they have before them.
-local function step_back(now, by, steps)
-  steps = steps .. (redis.call('GET', key('counter')) or '0') .. ' ' .. int(by) .. ' ' .. int(now) .. '\n'
-  redis.call('HSET', key('clock'), 'seen', int(now), 'steps', steps)
-  redis.call('HINCRBY', key('clock'), 'back', int(by))
+-- What moves back by `by` us the times ahead of now: fields of a hash, members of a sorted set.
+local function movers(now, by)
   local function move_fields(hash, ...)
     local fields, moved = { ... }, {}
     for i, value in ipairs(redis.call('HMGET', hash, ...)) do
@@ -48,6 +43,17 @@ local function step_back(now, by, steps)
     local found = redis.call('ZRANGEBYSCORE', set, '(' .. int(now), '+inf', 'WITHSCORES')
     for i = 1, #found, 2 do redis.call('ZADD', set, 'XX', int(found[i + 1] - by), found[i]) end
   end
+  return move_fields, move_members
+end
+
+-- Moves back with the clock what was to last or to wait so long, not what is to be at a time that somebody
+-- named. What had ended by the clock of before has ended. There may be a million entries scheduled: claims
+-- move those, some at a time. Returns the steps that they have before them.
+local function step_back(now, by, steps)
+  local move_fields, move_members = movers(now, by)
+  steps = steps .. (redis.call('GET', key('counter')) or '0') .. ' ' .. int(by) .. ' ' .. int(now) .. '\n'
+  redis.call('HSET', key('clock'), 'seen', int(now), 'steps', steps)
+  redis.call('HINCRBY', key('clock'), 'back', int(by))
   for _, name in ipairs(redis.call('SMEMBERS', key('limits'))) do
     move_fields(key('limit', name), 'tat', 'pause', 'factored', 'born', 'set_until')
   end
@@ -56,6 +62,7 @@ local function step_back(now, by, steps)
     for _, lane in ipairs(redis.call('ZRANGE', lanes, 0, -1)) do move_fields(key('lane', lane), 'paused') end
     move_members(lanes)
     move_fields(key('breaker', provider), 'until')
+    move_fields(key('providers'), provider)
   end
   local suspended = redis.call('HGETALL', key('suspended'))
   for i = 1, #suspended, 2 do
