@@ -63,3 +63,12 @@ async def test_heartbeats_ahead_of_each_other_are_no_step(cell: Cell) -> None:
     ahead = int((await cell.queue.heartbeat("w1")).beats["w2"]) + 5_000_000
     await cell.client.zadd(cell.keys.name("workers"), {"w2": ahead})
     assert (await cell.queue.heartbeat("w1")).beats["w2"] == str(ahead)
+
+
+async def test_a_worker_that_is_known_to_have_ended_need_not_be_silent(store_cell: Cell) -> None:
+    cell, workers = store_cell, store_cell.keys.name("workers")
+    await cell.enqueue(3)
+    await cell.claim_entries("w2")
+    ahead = int((await cell.queue.heartbeat("w2")).beats["w2"]) + 1_000_000
+    await cell.client.zadd(workers, {"w2": ahead})
+    assert await cell.queue.reclaim_dead("w2", str(ahead), 0) == 3

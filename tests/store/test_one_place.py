@@ -1,7 +1,8 @@
 """Every message is in one place, whatever happens in whatever order.
 
 A state machine runs the scripts with what a worker makes of an entry (`Intake`, `HeldEntry`) and
-compares where the store has each message with a model. Replies get lost, workers die, time passes.
+compares where the store has each message with a model. Replies get lost, workers die, time passes
+and the clock steps back.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from dispatcher.store.claims import ClaimedEntry
 from dispatcher.store.opening import open_store
 from dispatcher.store.screening import Screening
 from tests.store.cell import OWN, Cell, entries_of
+from tests.store.test_clock_steps import step_back
 
 LATER = 3_600_000_000
 FINAL = {"sent": Status.SENT, "dead": Status.DEAD, "expired": Status.EXPIRED}
@@ -222,6 +224,10 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def pass_time(self) -> None:
         self.run(self.cell.pass_time(2 * LATER / 1e6))
+
+    @rule()
+    def step_back(self) -> None:
+        self.run(step_back(self.cell))
 
     @invariant()
     def each_in_one_place(self) -> None:

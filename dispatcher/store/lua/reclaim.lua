@@ -12,7 +12,7 @@ local now, workers = clock(), key('workers')
 if mode == 'dead' then
   local beat, lease = redis.call('ZSCORE', workers, worker), tonumber(ARGV[5])
   if lease > 0 then lease = math.max(lease, tonumber(redis.call('HGET', KEYS[1], '#lease') or '0')) end
-  if beat and (beat ~= ARGV[6] or now - tonumber(beat) < lease) then return { 'alive' } end
+  if beat and (beat ~= ARGV[6] or math.max(0, now - tonumber(beat)) < lease) then return { 'alive' } end
 end
 local keep, start = {}, mode == 'unseen' and ARGV[6] .. '/' or ''
 for i = 7, #ARGV do keep[ARGV[i]] = true end
