@@ -36,15 +36,15 @@ def twilio(url: str, name: str = "twilio", sid: str = SID, **keys: object) -> st
         "status_callback": "http://callback.test/",
         **keys,
     }
-    return _table(f"providers.{name}", table)
+    return table_of(f"providers.{name}", table)
 
 
 def webhook(url: str, name: str = "hook", **keys: object) -> str:
     """The same for the simulator's webhook, which knows a message that comes again."""
-    return _table(f"providers.{name}", {"kind": "webhook", "url": f"{url}/webhook/demo", **keys})
+    return table_of(f"providers.{name}", {"kind": "webhook", "url": f"{url}/webhook/demo", **keys})
 
 
-def _table(head: str, table: dict[str, object]) -> str:
+def table_of(head: str, table: dict[str, object]) -> str:
     lines = (f"{key} = {msgspec.json.encode(value).decode()}" for key, value in table.items())
     return "\n".join([f"[{head}]", *lines, ""])
 

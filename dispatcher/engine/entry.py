@@ -10,6 +10,7 @@ from typing import cast
 
 import msgspec
 
+from dispatcher.errors import InvalidMessage
 from dispatcher.exchange import Accepted, BatchProvider, HttpRequest, Outgoing, Provider
 from dispatcher.messages import (
     HISTORY,
@@ -289,8 +290,14 @@ def requests(
         sender = pick_sender(choices, row.to)
         return Outgoing(message_id(batch, row.index), row.to, sender, row.values, row.ref, render)
 
-    if provider.batch > 1:
-        compose_batch = cast(BatchProvider, provider).compose_batch(envelope)
-        return lambda rows: compose_batch([outgoing(row) for row in rows])
-    compose = provider.compose(envelope)
-    return lambda rows: compose(outgoing(rows[0]))
+    try:
+        if provider.batch > 1:
+            compose_batch = cast(BatchProvider, provider).compose_batch(envelope)
+            return lambda rows: compose_batch([outgoing(row) for row in rows])
+        compose = provider.compose(envelope)
+        return lambda rows: compose(outgoing(rows[0]))
+    except InvalidMessage:
+        raise
+    except Exception as error:
+        detail = f"{provider.name} cannot prepare the content: {error!r}"
+        raise InvalidMessage("unsendable", detail) from error

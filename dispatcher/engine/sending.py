@@ -11,6 +11,7 @@ from typing import cast
 from dispatcher import failpoints, metrics
 from dispatcher.engine.clock import StoreClock, monotonic
 from dispatcher.engine.entry import RECIPIENT_LIMIT, HeldEntry
+from dispatcher.engine.given import Verdict, checked_request, checked_verdicts
 from dispatcher.engine.lane import Send, messages
 from dispatcher.engine.meters import count_error
 from dispatcher.engine.settler import Settler
@@ -23,7 +24,15 @@ from dispatcher.errors import (
     Transient,
     Unsent,
 )
-from dispatcher.exchange import Accepted, BatchProvider, Delivery, Provider, Result, Transport
+from dispatcher.exchange import (
+    Accepted,
+    BatchProvider,
+    Delivery,
+    HttpAnswer,
+    Provider,
+    Result,
+    Transport,
+)
 from dispatcher.messages import Lane, Row, Status
 from dispatcher.policy.decide import THROTTLED_WAIT, Rule, Standing, decide
 from dispatcher.policy.recipients import Allow
@@ -38,8 +47,6 @@ MISSED_SECONDS = 0.1
 """How long nothing more is claimed after one of them."""
 DOWN_SECONDS = 0.5
 """How long nothing goes to a provider that is down before the store has opened its breaker."""
-
-Verdict = Accepted | SendError
 
 _ENDS = {
     "dead": Status.DEAD,
@@ -138,7 +145,7 @@ class Sender:
         first = sends[0]
         rows = first.rows if len(sends) == 1 else [row for send in sends for row in send.rows]
         try:
-            request = first.entry.request(rows)
+            request = checked_request(first.entry.request(rows))
         except Exception as error:
             # A message that cannot be put into a request must not stop the others of its lane.
             self._uncomposable(sends, error)
@@ -303,9 +310,19 @@ class Sender:
         if result.delivery is Delivery.UNKNOWN or result.answer is None:
             reason = "the request was written and no answer came"
             return [OutcomeUnknown(result.reason, reason)] * count
+        try:
+            return self._read(result.answer, count)
+        except Exception as error:
+            # What the provider said cannot be told any more, and nothing else may wait for it.
+            log.error("%s: an answer cannot be read: %r", self.name, error)
+            return [OutcomeUnknown("unreadable", f"the answer cannot be read: {error!r}")] * count
+
+    def _read(self, answer: HttpAnswer, count: int) -> Sequence[Verdict]:
+        """Raises whatever the provider's code raises."""
         if self.batch > 1:
-            return cast(BatchProvider, self._provider).read_batch(result.answer, count)
-        return [self._provider.read(result.answer)]
+            read_batch = cast(BatchProvider, self._provider).read_batch
+            return checked_verdicts(read_batch(answer, count), count)
+        return checked_verdicts([self._provider.read(answer)], 1)
 
     def _learn(self, verdict: Verdict, seconds: float) -> None:
         """What an answer says about the provider rather than about the message."""

@@ -46,7 +46,7 @@ class LeanTransport:
             found = self._targets.get(request.url)
             target, pool = found if found is not None else self._find(request.url)
             wire = target.encode(request)
-        except (ValueError, OSError) as error:
+        except (ValueError, TypeError, AttributeError, OSError) as error:
             log.warning("a request cannot be written: %s", error)
             self._refuse(done, "protocol")
             return
