@@ -40,6 +40,13 @@ STORE_STATES: Mapping[StoreState, str] = MappingProxyType(
 """The trouble a store can be in, and what is said of it."""
 
 
+CODE_CHARACTERS = 100
+DETAIL_CHARACTERS = 500
+"""What is kept of a provider's own words: many messages may carry them."""
+RETRY_AFTER_MOST = 86_400.0
+"""Seconds after which a provider is asked again, whatever it says."""
+
+
 class DispatcherError(Exception):
     """Base of all errors; the text of an instance is one line for a person to read."""
 
@@ -97,14 +104,17 @@ class SendError(DispatcherError):
     """A send that did not end as accepted.
 
     `code` is the provider's own code where it gave one ("21610", "429"), else a word of ours
-    ("connect", "timeout"). `retry_after` is in seconds, None where the provider named none.
+    ("connect", "timeout"). `retry_after` is in seconds, None where the provider named none; longer
+    ones than RETRY_AFTER_MOST are believed as far as that.
     """
 
     def __init__(self, code: str, detail: str = "", retry_after: float | None = None) -> None:
         super().__init__(detail or code)
-        self.code = code
-        self.detail = detail
+        self.code = str(code)[:CODE_CHARACTERS]
+        self.detail = str(detail)[:DETAIL_CHARACTERS]
         self.retry_after = retry_after
+        if retry_after is not None:
+            self.retry_after = max(0.0, min(float(retry_after), RETRY_AFTER_MOST))
 
 
 class Transient(SendError):

@@ -10,6 +10,7 @@ from typing import cast
 
 import msgspec
 
+from dispatcher import metrics
 from dispatcher.errors import InvalidMessage
 from dispatcher.exchange import Accepted, BatchProvider, HttpRequest, Outgoing, Provider
 from dispatcher.messages import (
@@ -134,7 +135,7 @@ class HeldEntry:
         if status in (Status.DEAD, Status.UNKNOWN):
             letter = self._letter(row, status, record)
         if code is not None and status in (Status.DEAD, Status.SUPPRESSED):
-            self.count(f"{status.word}:{code}")
+            self.count(f"{status.word}:{metrics.CODES.of(code)}")
         value = encode_record(status, row.hop, record)
         self.outcomes.append(Outcome(row.index, row.hop, status, value, letter))
         self.left -= 1
