@@ -92,6 +92,7 @@ class Pump:
         self._stopping = False
         self._breaker = "closed"
         self._open: dict[str, HeldEntry] = {}
+        self._claims = 0
         self._next_at = 0.0
         self._paused_until = 0.0
         self._empties = 0
@@ -200,6 +201,7 @@ class Pump:
         ]
         failpoints.passed("before_claim")
         self._claiming = True
+        self._claims += 1
         lead, before = self._clock.lead(), monotonic()
         claim = await self._queue.claim(
             self.name,
@@ -209,6 +211,7 @@ class Pump:
             [item for item in held if item.most or item.fields],
             self._probe,
             lead,
+            self._claims,
         )
         after = monotonic()
         failpoints.passed("after_claim")
@@ -237,7 +240,9 @@ class Pump:
 
     async def _compare(self) -> None:
         """Put back what the store has this worker hold and no reply has brought here."""
-        moved = await self._queue.reclaim_unseen(self._worker, self.name, list(self._open))
+        moved = await self._queue.reclaim_unseen(
+            self._worker, self.name, self._claims, list(self._open)
+        )
         self._doubt = False
         self._compare_at = monotonic() + self._compare_seconds
         if moved:

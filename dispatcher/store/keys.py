@@ -47,7 +47,8 @@ held       hash    <worker>                <queue>|<entry id> -> how many of its
                                            have been sent; #seq -> number of the last settle,
                                            and which of its entries were not the worker's;
                                            #trial -> the entry it tries that others died with,
-                                           #lease -> its lease (us)
+                                           #lease -> its lease (us), #claim:<provider> -> number
+                                           of its last claim
 workers    zset    -                       worker -> last heartbeat (us)
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),

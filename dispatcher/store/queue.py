@@ -219,8 +219,10 @@ class Queue:
         held: Iterable[Wanted],
         probe: int = 1,
         lead: Lead = NEAR,
+        number: int = 0,
     ) -> Claim:
-        """Ask for up to `room` slots; `held` says what this worker has of its lanes already. Of a
+        """Ask for up to `room` slots; `held` says what this worker has of its lanes already;
+        `number` counts its claims of this provider. Of a
         provider that failed up to `probe` messages are given, to see whether it is back; their
         request may take `probe_seconds`. Slots begin when the reply of a store that is far
         away can be here (`lead`). Raises WorkerLost."""
@@ -228,7 +230,7 @@ class Queue:
             self.keys.name("lanes", provider),
             provider, worker, room, probe_seconds,
             _pack([[item.lane, item.cost, item.most, *item.fields] for item in held]), probe,
-            int(lead.back * 1e6), int((lead.there + lead.back) * 1e6),
+            int(lead.back * 1e6), int((lead.there + lead.back) * 1e6), number,
         )  # fmt: skip
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")
@@ -254,8 +256,9 @@ class Queue:
         throttled: Iterable[tuple[str, int]] = (),
         breakers: Iterable[tuple[str, int, int, int]] = (),
     ) -> list[bool]:
-        """Write outcomes. `number` must differ from the last settle of this worker unless it is the
-        very same call again. Returns per settlement whether it was this worker's to write.
+        """Write outcomes. `number` must be greater than that of the last settle of this worker
+        unless it is the very same call again; a lower one is of a call given up for lost and writes
+        nothing. Returns per settlement whether it was this worker's to write.
         `throttled` is (limit, pause in us), `breakers` (provider, answers, failures, 1 if down).
         Raises WorkerLost."""
         plan = {
@@ -293,9 +296,12 @@ class Queue:
         None when it is not dead."""
         return await self._put_back(worker, "dead", int(lease * 1_000_000), beat)
 
-    async def reclaim_unseen(self, worker: str, provider: str, known: Iterable[str]) -> int:
-        """Put back what this worker holds of a provider without knowing it (a lost reply)."""
-        return await self._put_back(worker, "unseen", 0, provider, *known) or 0
+    async def reclaim_unseen(
+        self, worker: str, provider: str, number: int, known: Iterable[str]
+    ) -> int:
+        """Put back what this worker holds of a provider without knowing it (a lost reply), unless
+        it has claimed since its claim of this `number`."""
+        return await self._put_back(worker, "unseen", 0, provider, number, *known) or 0
 
     async def leave(self, worker: str) -> int:
         """End this worker; what it still held goes back."""

@@ -129,12 +129,13 @@ class Cell:
         held: Iterable[tuple[str, int, Sequence[tuple[str, int]]] | Wanted] = (),
         provider: str = "p",
         lead: Lead = NEAR,
+        number: int = 0,
     ) -> Claim:
         wanted = [
             item if isinstance(item, Wanted) else Wanted(item[0], 1, item[1], item[2])
             for item in held
         ]
-        return await self.queue.claim(provider, worker, room, 10, wanted, lead=lead)
+        return await self.queue.claim(provider, worker, room, 10, wanted, lead=lead, number=number)
 
     async def claim_entries(self, worker: str, room: int = 10_000) -> list[ClaimedEntry]:
         return entries_of(await self.claim(worker, room))

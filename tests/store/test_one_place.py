@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
     @rule(hand=workers, room=st.integers(1, 8), lost=st.booleans())
     def claim(self, hand: Hand, room: int, lost: bool) -> None:
         if hand.doubt:
-            self.run(self.cell.queue.reclaim_unseen(hand.name, "p", list(hand.entries)))
+            self.run(self.cell.queue.reclaim_unseen(hand.name, "p", 0, list(hand.entries)))
             hand.doubt = False
         asks = [self.ask(hand, entry) for entry in hand.entries.values()]
         wanted = [(lane, 0, [(field, more)]) for lane, field, more in asks if more > 0]

@@ -66,7 +66,7 @@ async def test_unseen_entries_of_one_provider_only(cell: Cell) -> None:
     await cell.enqueue(3, "q/sms/a", limits=("provider:q",))
     await cell.claim("w1")
     await cell.claim("w1", provider="q")
-    await cell.queue.reclaim_unseen("w1", "p", [])
+    await cell.queue.reclaim_unseen("w1", "p", 0, [])
     assert list((await cell.check()).values()) == ["queue"] * 3 + ["held:w1"] * 3
     assert "w1" in (await cell.queue.heartbeat("w2")).beats
 

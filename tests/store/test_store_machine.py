@@ -218,7 +218,7 @@ class StoreMachine(RuleBasedStateMachine):
         """What only the store knows of goes back to the queue."""
         name = self.alive[pick % len(self.alive)]
         known = self.hands[name]
-        self.run(self.cell.queue.reclaim_unseen(name, "p", list(known)))
+        self.run(self.cell.queue.reclaim_unseen(name, "p", 0, list(known)))
         unseen = [field for field in self.held[name] if field not in known]
         self.returned([self.held[name].pop(field) for field in unseen])
 

@@ -6,7 +6,8 @@
 --      7 msgpack {{lane, cost of a message, most slots (0 = any), {field, messages without a slot}, ...}...}:
 --      what the worker still holds, and where it could not keep up, 8 messages of a probe,
 --      9 us from here until the reply is read, 10 us from one claim to the next at least: of a store
---      that is far away; slots begin when the reply can be there and last until the next can be
+--      that is far away; slots begin when the reply can be there and last until the next can be,
+--      11 number of this claim among the worker's of this provider
 -- returns {'lost'} for a worker that is not registered, else
 --      {state, now, control, us until something is due, limits and lanes
 --      ('lane:...') to be written from the configuration, grants, 1 if there is
@@ -23,6 +24,8 @@ room = tonumber(ARGV[5])
 -- clock in one claim, a millisecond of the store's time.
 local LEAST, YIELD, MOVED_MOST = 50, 25000, 500
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
+local latest, number = '#claim:' .. provider, tonumber(ARGV[11])
+if number > tonumber(redis.call('HGET', held_key, latest) or '0') then redis.call('HSET', held_key, latest, number) end
 local asked, FAR_AWAY = clock(), tonumber(ARGV[10])
 now = asked + tonumber(ARGV[9]) -- slots are counted from here
 

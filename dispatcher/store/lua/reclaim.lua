@@ -2,7 +2,8 @@
 -- Puts back what a worker holds. Each entry moves in one step, so a second run finds only the rest.
 -- KEYS[1] held of that worker
 -- ARGV 3 worker, 4 mode, 5 lease (us; 0: it has ended), 6 heartbeat seen (mode dead) or
---      provider whose entries are meant (mode unseen), 7.. fields to leave (mode unseen)
+--      provider whose entries are meant (mode unseen), 7 number of the worker's last claim of it and
+--      8.. fields to leave (mode unseen)
 -- mode dead: the worker is silent; what it was granted may have been sent
 -- mode unseen: the worker itself never saw these entries (a lost reply); certainly unsent
 -- mode leave: the worker itself ends with nothing in flight; unsent as far as it did not say otherwise
@@ -15,7 +16,11 @@ if mode == 'dead' then
   if beat and (beat ~= ARGV[6] or math.max(0, now - tonumber(beat)) < lease) then return { 'alive' } end
 end
 local keep, start = {}, mode == 'unseen' and ARGV[6] .. '/' or ''
-for i = 7, #ARGV do keep[ARGV[i]] = true end
+for i = 8, #ARGV do keep[ARGV[i]] = true end
+-- A call that comes late knows nothing of what was claimed since.
+if mode == 'unseen' and tonumber(redis.call('HGET', KEYS[1], '#claim:' .. ARGV[6]) or '0') > tonumber(ARGV[7]) then
+  return { 'done', 0, 0 }
+end
 
 local function put_back(field, granted)
   local name, id = string.match(field, '^(.*)|([^|]*)$')

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Writes outcomes and removes what is done, all or nothing per entry; each entry has its own
--- verdict. Running it again changes nothing: the worker's settle number in `held` guards the whole call.
+-- verdict. Running it again changes nothing: the worker's settle number in `held` guards the whole call,
+-- also against calls of before that come late.
 -- KEYS[1] held of the worker
 -- ARGV 3 worker, 4 settle number, 5 status retention (s),
 --      6 msgpack {entries = {{queue, id, done (0|1), outcomes = {{index, hop, letter, dead (0|1)}...},
@@ -15,7 +16,7 @@ local worker = ARGV[3]
 if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
 local plan, verdicts = cmsgpack.unpack(ARGV[6]), {}
 local last = redis.call('HGET', KEYS[1], '#seq') or ''
-if string.match(last, '^[^ ]*') == ARGV[4] then
+if tonumber(string.match(last, '^%d+') or '-1') >= tonumber(ARGV[4]) then
   for i = 1, #plan.entries do verdicts[i] = 1 end
   for refused in string.gmatch(last, ' (%d+)') do verdicts[tonumber(refused)] = 0 end
   return { 'settled', verdicts }
