@@ -98,6 +98,7 @@ class Sender:
         self._allow = allow
         self._limits = limits
         self._pools = config.senders
+        self._served = config.providers
         self._on_unknown = config.providers[name].on_unknown
         retry = config.retry
         self._send_seconds = metrics.SEND_SECONDS.of(name)
@@ -164,7 +165,8 @@ class Sender:
 
     async def quiet(self) -> None:
         """Wait until nothing is in flight; request time-outs bound it."""
-        await self._quiet.wait()
+        while self.inflight:  # the end of one request may send others in its place
+            await self._quiet.wait()
 
     def unclear(self, entry: HeldEntry, row: Row, error: OutcomeUnknown) -> None:
         """A message that another worker may have sent."""
@@ -380,9 +382,10 @@ class Sender:
         return self._limits.lane(provider, channel, carrier, sender, entry.envelope.tenant)
 
     def _others(self, entry: HeldEntry) -> Sequence[str]:
-        """The providers after this one in the failover order of the entry."""
+        """The providers after this one in the failover order of the entry, of those there are."""
         order = entry.envelope.providers
-        return order[order.index(self.name) + 1 :] if self.name in order else ()
+        after = order[order.index(self.name) + 1 :] if self.name in order else ()
+        return [name for name in after if name in self._served]
 
     def _resend(self, entry: HeldEntry) -> bool:
         rule = entry.envelope.on_unknown or self._on_unknown
