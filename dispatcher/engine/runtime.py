@@ -277,11 +277,12 @@ class _Life:
         for pump in self._pumps.values():
             pump.stop()
         pumps = [role for role in roles if role.get_name().startswith("pump ")]
-        await asyncio.wait(pumps, timeout=FLUSH_SECONDS)
-        returned = sum(pump.give_back_all() for pump in self._pumps.values())
-        await asyncio.gather(*(sender.quiet() for sender in self._senders))
-        # What was throttled meanwhile, or found no connection.
-        returned += sum(pump.give_back_all() for pump in self._pumps.values())
+        _, late = await asyncio.wait(pumps, timeout=FLUSH_SECONDS)
+        await end_all(late)  # what they are given yet goes back unsent: they must not send it
+        returned = 0
+        for _ in range(2):  # once more for what was throttled meanwhile, or found no connection
+            returned += sum(pump.give_back_all() for pump in self._pumps.values())
+            await asyncio.gather(*(sender.quiet() for sender in self._senders))
         for transport in self._transports:
             await transport.close()
         try:
