@@ -18,6 +18,9 @@ from dispatcher.store.queue import NewEntry
 
 ENTRY_SECONDS = 0.1
 """An entry holds about what its lane may send in this time."""
+CONTENT_CHARACTERS = 1000
+"""Content that a message may cost its entry; those with more of it share an entry with others even
+where their lane is slow."""
 LANES_KNOWN = 16_384
 """Lanes whose limits are remembered. Submitters name carriers and senders, so there may be any
 number."""
@@ -53,7 +56,9 @@ class Group:
         envelope = msgspec.structs.replace(
             envelope, providers=self.route.providers, on_unknown=self.route.on_unknown
         )
-        lane, size = self.lane.name, self.lane.entry_size(self.cost)
+        lane, content = self.lane.name, envelope.content
+        heavy = (len(content.text or "") + len(content.html or "")) // CONTENT_CHARACTERS
+        size = max(self.lane.entry_size(self.cost), min(heavy, ENTRY_MESSAGES))
         for at in range(0, len(self.rows), size):
             rows = self.rows[at : at + size]
             yield NewEntry(

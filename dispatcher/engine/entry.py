@@ -42,10 +42,11 @@ RECIPIENT_LIMIT = "recipient_limit"
 class HeldEntry:
     """Rows before `cursor` are gone; rows before `budget` may be sent; `skip` are positions whose
     outcome was known before; `again` are rows that were taken and could not be sent. `left` rows
-    have neither an outcome nor been put back. From `send_by_us` on (0: never) their recipients'
-    turns are over. `segments` are those of each message, or by index where they differ; 0: none are
-    counted. It is `written` when the store has taken its last outcome, `lost` when another
-    worker has taken it over."""
+    have neither an outcome nor been put back; `later` are those put back since the last settlement,
+    by the time, the lane and the reclaims that they share. From `send_by_us` on (0: never) their
+    recipients' turns are over. `segments` are those of each message, or by index where they differ;
+    0: none are counted. It is `written` when the store has taken its last outcome, `lost` when
+    another worker has taken it over."""
 
     claimed: ClaimedEntry
     lane: str
@@ -59,6 +60,7 @@ class HeldEntry:
     skip: frozenset[int] = frozenset()
     outcomes: list[Outcome] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    later: dict[tuple[int, str, int], list[Row]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     accepted: list[SentRow] = field(default_factory=list)
     accepted_us: int = 0
@@ -99,6 +101,12 @@ class HeldEntry:
     def known(self) -> int:
         """Outcomes that wait to be written."""
         return len(self.outcomes) + len(self.accepted)
+
+    def weight(self) -> int:
+        """About how many bytes of content wait to be written with them."""
+        content, letters = self.envelope.content, sum(o.letter is not None for o in self.outcomes)
+        once = len(content.text or "") + len(content.html or "")
+        return once * (len(self.later) + len(self.moves) + letters)
 
     def sent(self, rows: Sequence[Row], accepted: Sequence[Accepted], now_us: int) -> None:
         """The provider has taken these messages."""
@@ -164,9 +172,7 @@ class HeldEntry:
         )  # fmt: skip
         value = encode_record(Status.SCHEDULED, again.hop, record)
         self.outcomes.append(Outcome(row.index, again.hop, Status.SCHEDULED, value))
-        name = f"{message_id(self.envelope.batch, row.index)}.{again.hop}"
-        name = name if lane != self.lane else ""
-        self._move([again], wait_us, lane, reclaims, name=name)
+        self.later.setdefault((wait_us, lane, reclaims), []).append(again)
         self.count("retried" if attempts > row.attempts else "deferred")
         self.left -= 1
 
@@ -205,6 +211,9 @@ class HeldEntry:
 
     def settlement(self) -> Settlement:
         """What has become known since the last call; the entry then starts to collect anew."""
+        for (wait_us, lane, reclaims), rows in self.later.items():
+            name = f"{message_id(self.envelope.batch, rows[0].index)}.{rows[0].hop}"
+            self._move(rows, wait_us, lane, reclaims, name="" if lane == self.lane else name)
         taken = Settlement(
             self.claimed.queue,
             self.claimed.id,
@@ -217,6 +226,7 @@ class HeldEntry:
             self._segments_sent() if self.segments else 0,
         )
         self.outcomes, self.moves, self.counters, self.accepted = [], [], {}, []
+        self.later = {}
         self.noted = False
         return taken
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
@@ -262,6 +263,7 @@ class Sender:
     ) -> None:
         """What is throttled with others waits for their next slot, the rest is decided upon."""
         waiting: dict[str, list[Row]] = {}
+        draw = self._draw()
         for row, error in refused:
             code = count_error(entry.lane, error.code)
             entry.count(f"error:{code}")
@@ -269,7 +271,8 @@ class Sender:
             if what and not self._expires_before(entry, error.retry_after or THROTTLED_WAIT):
                 waiting.setdefault(what, []).append(row)
             else:
-                self._apply(entry, row, error, row.age_ms + age_ms)
+                # One time for all of them: they go back together, their content once.
+                self._apply(entry, row, error, row.age_ms + age_ms, 0, draw)
         for rows in waiting.values():
             self._wait(entry, rows)
 
@@ -336,27 +339,24 @@ class Sender:
         self._settler.answered(self.name, failed=failed, down=down)
 
     def _apply(
-        self, entry: HeldEntry, row: Row, error: SendError, age_ms: int, reclaims: int = 0
+        self,
+        entry: HeldEntry,
+        row: Row,
+        error: SendError,
+        age_ms: int,
+        reclaims: int = 0,
+        draw: tuple[int, float] | None = None,
     ) -> None:
-        now_us = self._clock.now_us()
-        others = self._others(entry)
-        standing = Standing(
-            row.attempts,
-            age_ms / 1000,
-            entry.envelope.expires_us,
-            self._resend(entry),
-            bool(others),
-        )
-        decision = decide(error, standing, self._rule, now_us)
+        now_us, chance = draw or self._draw()
+        others, expires = self._others(entry), entry.envelope.expires_us
+        resend = self._resend(entry)
+        standing = Standing(row.attempts, age_ms / 1000, expires, resend, bool(others))
+        decision = decide(error, standing, self._rule, now_us, lambda: chance)
         if decision.kind in _ENDS:
             entry.end(
-                row,
-                _ENDS[decision.kind],
-                now_us,
-                code=decision.code or None,
-                detail=decision.detail or None,
-                attempts=decision.attempts,
-            )
+                row, _ENDS[decision.kind], now_us, code=decision.code or None,
+                detail=decision.detail or None, attempts=decision.attempts,
+            )  # fmt: skip
         else:
             lane = entry.lane
             if decision.kind == "failover":
@@ -374,6 +374,10 @@ class Sender:
                 reclaims=reclaims,
             )
         self._settler.note(entry)
+
+    def _draw(self) -> tuple[int, float]:
+        """When it is, and the luck of whoever must wait from now on."""
+        return self._clock.now_us(), random.random()
 
     def _lane_at(self, provider: str, entry: HeldEntry, row: Row) -> str:
         """The lane of a message that goes to another provider."""

@@ -25,6 +25,8 @@ LONGER_SECONDS = 0.1
 """A pause that becomes longer by less is no reason for a call of its own."""
 CALL_OUTCOMES = 4000
 """Outcomes in one call, about; it bounds how long the store is busy with it."""
+CALL_BYTES = 16 << 20
+"""Bytes of content in one call, about: messages that go back take their content along."""
 
 
 class Settler:
@@ -108,10 +110,10 @@ class Settler:
         await self._idle.wait()
 
     def _collect(self) -> list[HeldEntry]:
-        total, entries = 0, []
-        while self._noted and total < CALL_OUTCOMES:
+        total, size, entries = 0, 0, []
+        while self._noted and total < CALL_OUTCOMES and size < CALL_BYTES:
             entry = self._noted.popleft()
-            total += entry.known()
+            total, size = total + entry.known(), size + entry.weight()
             entries.append(entry)
         return entries
 

@@ -4,11 +4,11 @@ local worker = ARGV[4]
 local held_key, CLASSES = key('held', worker), { 'urgent', 'normal', 'bulk' }
 -- FLOOR: the share a class builds up a claim to while higher ones take all. MARKED_MOST: entries without
 -- slots a worker gets in one claim. DROPPED_MOST: cancelled entries dropped in one, some milliseconds of
--- the store's time. SUSPECT: reclaims from which an entry is tried alone; ASIDE: how long it waits while
+-- the store's time. BYTES_MOST: content that one reply carries, about. SUSPECT: reclaims from which an entry is tried alone; ASIDE: how long it waits while
 -- another one is, us.
-local FLOOR, MARKED_MOST, DROPPED_MOST = 0.05, 64, 2000
+local FLOOR, MARKED_MOST, DROPPED_MOST, BYTES_MOST = 0.05, 64, 2000, 8388608
 local SUSPECT, ASIDE = 3, 250000
-local marked, dropped = 0, 0
+local marked, dropped, bytes = 0, 0, 0
 
 -- Counts messages of a batch as cancelled; the batch has no other record of them.
 local function count_cancelled(batch, n)
@@ -78,6 +78,8 @@ local function read(name, items, pace, most)
     marked = marked + 1
     return n, 0
   end
+  bytes = bytes + #fields.body
+  if bytes > BYTES_MOST then marked = MARKED_MOST end
   -- The first rows of an entry put back may need a decision and no slot.
   local first, slots = math.min(n, tonumber(fields.a or '0')), 0
   if mark == '' then slots = pace:fits(math.min(n - first, math.max(1, math.floor(most / cost))), cost) end
