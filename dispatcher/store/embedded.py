@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -28,11 +29,14 @@ from dispatcher.errors import ConfigError, StoreUnavailable
 from dispatcher.store import keeper
 from dispatcher.store.keeper import Files, ask, open_lock, try_lock, wait_lock
 
+log = logging.getLogger(__name__)
+
 OLDEST_SERVER = (7, 0)
 """Version from which a server on PATH is good enough (flags in scripts)."""
 LOG_LIMIT = 10_000_000
 """Size in bytes from which `store.log` is set aside as `store.log.1` at the next start."""
 _LOADED = re.compile(r"^loading_loaded_perc:([\d.]+)", re.MULTILINE)
+_CUT = re.compile(r"!!! (Truncating the AOF .+?) !!!")
 _WARNING = re.compile(r"^\d+:\w .*? # (?!WARNING)(.+)$", re.MULTILINE)
 
 
@@ -104,7 +108,7 @@ class EmbeddedStore:
                 started = started or missing
                 answer = self._greet()
                 if answer.startswith("+PONG"):
-                    return
+                    return self._tell_loss(log_start) if started else None
                 if time.monotonic() >= deadline:
                     raise StoreUnavailable(self._failure(self._state(answer, timeout), log_start))
                 time.sleep(0.01)
@@ -155,6 +159,12 @@ class EmbeddedStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _tell_loss(self, log_start: int) -> None:
+        """Say that the end of the data was not whole: the machine stopped as it was written."""
+        for cut in _CUT.findall(_read(self._files.log, log_start)):
+            line = self._failure("starts without the last of its writes")
+            log.warning("%s (%s)", line, cut)
 
     def _write_through(self, appendfsync: str) -> None:
         """Have the server that runs and every later one write through to the disk so often."""

@@ -315,6 +315,23 @@ def test_damaged_data_is_one_clear_line(data_dir: Path) -> None:
     wait_until_stopped(data_dir)
 
 
+def test_a_cut_end_is_told(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with EmbeddedStore.join(data_dir) as store:
+        for number in range(3):
+            client(store).set(f"key{number}", "value")
+    wait_until_stopped(data_dir)
+    (written,) = (data_dir / "appendonlydir").glob("*.incr.aof")
+    written.write_bytes(written.read_bytes()[:-5])
+    for told in (1, 1):
+        with EmbeddedStore.join(data_dir) as store:
+            assert sorted(client(store).keys()) == ["key0", "key1"]
+        wait_until_stopped(data_dir)
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == told
+    assert f"the embedded store in {data_dir} starts without the last of its writes" in lines[0]
+    assert written.name in lines[0] and "\n" not in lines[0]
+
+
 def test_loading_has_a_bound(data_dir: Path) -> None:
     with EmbeddedStore.join(data_dir) as store:
         client(store).set("key", "value")
