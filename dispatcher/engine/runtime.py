@@ -293,5 +293,7 @@ class _Life:
                 failpoints.passed("before_leave")
                 await self._queue.leave(self.name)
         except (TimeoutError, StoreUnavailable) as error:
-            log.warning("the store does not answer; others take over after the lease (%s)", error)
-        log.info("worker %s drained, %d messages returned unsent", self.name, returned)
+            reason = str(error) or f"the store has not answered for {FLUSH_SECONDS:g} s"
+            log.warning("worker %s: others take over after the lease (%s)", self.name, reason)
+        else:
+            log.info("worker %s drained, %d messages returned unsent", self.name, returned)
