@@ -205,8 +205,12 @@ def encode_sheet(at_ms: int, lane: str, rows: Sequence[SentRow]) -> bytes:
 
 
 def decode_sheet(value: bytes) -> Iterator[tuple[int, Record]]:
-    """The inverse of `encode_sheet`: what a record of each message would say."""
-    sheet = _sheet_decoder.decode(value)
+    """The inverse of `encode_sheet`: what a record of each message would say. Raises UnknownFormat
+    for one of another version."""
+    try:
+        sheet = _sheet_decoder.decode(value)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise UnknownFormat(f"a sheet of an unknown format ({error})") from None
     for index, to, ref, provider_id in sheet.rows:
         yield index, Record(sheet.at_ms, sheet.lane, to, ref, provider_id, attempts=1)
 
