@@ -1,4 +1,4 @@
-"""A worker that ends does not wait for ever for a claim, and sends nothing of what it brings then."""
+"""A worker that ends does not wait for ever for a claim, and sends nothing of what it brings."""
 
 from __future__ import annotations
 
