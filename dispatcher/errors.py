@@ -47,6 +47,11 @@ RETRY_AFTER_MOST = 86_400.0
 """Seconds after which a provider is asked again, whatever it says."""
 
 
+def kept_words(text: object, most: int = DETAIL_CHARACTERS) -> str:
+    """A provider's own words as they can be stored: bounded, and without half characters."""
+    return str(text)[:most].encode("utf-8", "replace").decode()
+
+
 class DispatcherError(Exception):
     """Base of all errors; the text of an instance is one line for a person to read."""
 
@@ -110,8 +115,8 @@ class SendError(DispatcherError):
 
     def __init__(self, code: str, detail: str = "", retry_after: float | None = None) -> None:
         super().__init__(detail or code)
-        self.code = str(code)[:CODE_CHARACTERS]
-        self.detail = str(detail)[:DETAIL_CHARACTERS]
+        self.code = kept_words(code, CODE_CHARACTERS)
+        self.detail = kept_words(detail)
         self.retry_after = retry_after
         if retry_after is not None:
             self.retry_after = max(0.0, min(float(retry_after), RETRY_AFTER_MOST))

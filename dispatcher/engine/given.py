@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dispatcher.errors import SendError
+from dispatcher.errors import SendError, kept_words
 from dispatcher.exchange import Accepted, HttpRequest
 
 Verdict = Accepted | SendError
+ID_CHARACTERS = 500
+"""What is kept of a provider's id."""
 
 
 def checked_request(given: object) -> HttpRequest:
@@ -31,7 +33,10 @@ def checked_verdicts(given: Sequence[object], count: int) -> Sequence[Verdict]:
 def _checked_verdict(given: object) -> Verdict:
     if isinstance(given, Accepted):
         own = given.provider_id
-        return given if own is None or isinstance(own, str) else Accepted(str(own))
+        plain = own is None or (
+            isinstance(own, str) and own.isascii() and len(own) <= ID_CHARACTERS
+        )
+        return given if plain else Accepted(kept_words(own, ID_CHARACTERS))
     if isinstance(given, SendError):
         return given
     raise TypeError(f"neither Accepted nor SendError but {given!r:.200}")

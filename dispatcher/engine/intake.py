@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from dispatcher.engine.clock import StoreClock
 from dispatcher.engine.entry import RECIPIENT_LIMIT, HeldEntry, requests
-from dispatcher.errors import InvalidMessage, OutcomeUnknown
+from dispatcher.errors import InvalidMessage, OutcomeUnknown, kept_words
 from dispatcher.exchange import Provider
 from dispatcher.limits import Limit
 from dispatcher.messages import (
@@ -166,7 +166,8 @@ class Intake:
     def _end_all(
         self, entry: HeldEntry, status: Status, error: InvalidMessage | None = None
     ) -> None:
-        code, detail = (error.code, error.detail) if error else (None, None)
+        code = kept_words(error.code) if error else None
+        detail = kept_words(error.detail) if error else None
         for at, row in enumerate(entry.rows):
             if at not in entry.skip:
                 entry.end(row, status, self._clock.now_us(), code=code, detail=detail)

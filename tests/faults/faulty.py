@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from dispatcher.errors import InvalidMessage, Permanent
 from dispatcher.exchange import Accepted, HttpAnswer, HttpRequest, Outgoing
 from dispatcher.messages import Envelope
 from dispatcher.providers.webhook import Webhook
@@ -24,6 +25,8 @@ class Faulty(Webhook):
     def compose(self, envelope: Envelope) -> Callable[[Outgoing], HttpRequest]:
         if self._fault == "compose raises":
             raise KeyError("campaign")
+        if self._fault == "half a character in a refusal":
+            raise InvalidMessage("\ud83d", "\ud83d")
         compose = super().compose(envelope)
         return lambda message: self._spoil(compose(message))
 
@@ -55,4 +58,10 @@ class Faulty(Webhook):
     def _misread(self) -> Any:
         if self._fault == "read raises":
             raise KeyError("status")
-        return {"not a verdict": "ok", "a number for an id": Accepted(17)}.get(self._fault)  # type: ignore[arg-type]
+        given: dict[str, Any] = {
+            "not a verdict": "ok",
+            "a number for an id": Accepted(17),  # type: ignore[arg-type]
+            "half a character in an id": Accepted("\ud83d"),
+            "half a character in a detail": Permanent("\ud83d", "\ud83d"),
+        }
+        return given.get(self._fault)
