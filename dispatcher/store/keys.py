@@ -49,7 +49,7 @@ held       hash    <worker>                <queue>|<entry id> -> how many of its
                                            #trial -> the entry it tries that others died with,
                                            #lease -> its lease (us), #claim:<provider> -> number
                                            of its last claim
-workers    zset    -                       worker -> last heartbeat (us)
+workers    zset    -                       worker -> last heartbeat (us); 0: being taken over
 batch      hash    <batch>                 total, left, scheduled, a count per status, dead:<code>,
                                            suppressed:<code>, retried, deferred, created (us),
                                            tenant, channel, options, cancel (no more of it is sent),

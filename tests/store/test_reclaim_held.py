@@ -71,6 +71,26 @@ async def test_unseen_entries_of_one_provider_only(cell: Cell) -> None:
     assert "w1" in (await cell.queue.heartbeat("w2")).beats
 
 
+async def test_a_worker_that_wakes_up_between_two_of_them_is_lost(store_cell: Cell) -> None:
+    """Part of what it held is with others by then."""
+    cell = store_cell
+    await cell.enqueue(600, size=1)
+    entries = await cell.claim_entries("w1")
+    name, beat = cell.keys.name("held", "w1"), await beat_of(cell, "w1")
+    state, moved, _ = await cell.queue._reclaim(name, "w1", "dead", 1, beat)
+    assert (state, moved) == (b"more", 500)
+    for call in (
+        cell.queue.heartbeat("w1"),
+        cell.claim("w1"),
+        cell.finish("w1", entries[-1:]),
+    ):
+        with pytest.raises(WorkerLost):
+            await call
+    assert await cell.queue.reclaim_dead("w1", await beat_of(cell, "w1"), 60.0) == 100
+    assert Counter((await cell.check()).values()) == {"queue": 600}
+    assert "w1" not in (await cell.queue.heartbeat("w2")).beats
+
+
 async def test_many_entries_go_back_in_several_calls(cell: Cell) -> None:
     await cell.enqueue(1200, size=1)
     await cell.claim("w1")

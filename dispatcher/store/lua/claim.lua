@@ -23,7 +23,7 @@ room = tonumber(ARGV[5])
 -- last leaves a limit to lanes that wait for it, us. MOVED_MOST: scheduled entries moved after a step of the
 -- clock in one claim, a millisecond of the store's time.
 local LEAST, YIELD, MOVED_MOST = 50, 25000, 500
-if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
+if not registered(worker) then return { 'lost' } end
 local latest, number = '#claim:' .. provider, tonumber(ARGV[11])
 if number > tonumber(redis.call('HGET', held_key, latest) or '0') then redis.call('HSET', held_key, latest, number) end
 local asked, FAR_AWAY = clock(), tonumber(ARGV[10])

@@ -184,6 +184,12 @@ end
 -- "<lane>:<class>:<tenant>" -> lane, class, tenant; the lane itself may hold colons.
 local function split_queue(name) return string.match(name, '^(.*):([^:]*):([^:]*)$') end
 
+-- Whether a worker may go on. With a heartbeat of 0 it is being taken over, part of it has been.
+local function registered(worker)
+  local beat = redis.call('ZSCORE', key('workers'), worker)
+  return beat and beat ~= '0'
+end
+
 -- Tells every worker that something it goes by has changed: limits by name, lane:<lane>, or *.
 local function announce(what)
   redis.call('INCR', key('control'))

@@ -13,7 +13,8 @@ local now, workers = clock(), key('workers')
 if mode == 'dead' then
   local beat, lease = redis.call('ZSCORE', workers, worker), tonumber(ARGV[5])
   if lease > 0 then lease = math.max(lease, tonumber(redis.call('HGET', KEYS[1], '#lease') or '0')) end
-  if beat and (beat ~= ARGV[6] or math.max(0, now - tonumber(beat)) < lease) then return { 'alive' } end
+  local silent = now - tonumber(beat or '0')
+  if registered(worker) and (beat ~= ARGV[6] or math.max(0, silent) < lease) then return { 'alive' } end
 end
 local keep, start = {}, mode == 'unseen' and ARGV[6] .. '/' or ''
 for i = 8, #ARGV do keep[ARGV[i]] = true end
@@ -48,6 +49,7 @@ for i = 1, #all, 2 do
     if n > 0 then entries = entries + 1; messages = messages + n end
   end
 end
+if more and mode == 'dead' then redis.call('ZADD', workers, 'XX', 0, worker) end
 if not more and mode ~= 'unseen' then
   redis.call('DEL', KEYS[1])
   redis.call('ZREM', workers, worker)

@@ -13,7 +13,7 @@
 -- returns {'lost'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
 --      this worker no longer owns (nothing of it was written)
 local worker = ARGV[3]
-if not redis.call('ZSCORE', key('workers'), worker) then return { 'lost' } end
+if not registered(worker) then return { 'lost' } end
 local plan, verdicts = cmsgpack.unpack(ARGV[6]), {}
 local last = redis.call('HGET', KEYS[1], '#seq') or ''
 if tonumber(string.match(last, '^%d+') or '-1') >= tonumber(ARGV[4]) then

@@ -4,8 +4,8 @@ local worker = ARGV[4]
 local held_key, CLASSES = key('held', worker), { 'urgent', 'normal', 'bulk' }
 -- FLOOR: the share a class builds up a claim to while higher ones take all. MARKED_MOST: entries without
 -- slots a worker gets in one claim. DROPPED_MOST: cancelled entries dropped in one, some milliseconds of
--- the store's time. BYTES_MOST: content that one reply carries, about. SUSPECT: reclaims from which an entry is tried alone; ASIDE: how long it waits while
--- another one is, us.
+-- the store's time. BYTES_MOST: content in one reply, about. SUSPECT: reclaims from which an entry is tried
+-- alone; ASIDE: how long it waits while another one is, us.
 local FLOOR, MARKED_MOST, DROPPED_MOST, BYTES_MOST = 0.05, 64, 2000, 8388608
 local SUSPECT, ASIDE = 3, 250000
 local marked, dropped, bytes = 0, 0, 0
