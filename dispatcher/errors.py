@@ -139,6 +139,13 @@ class OutcomeUnknown(SendError):
     outcome = "unknown"
 
 
+class Unreadable(OutcomeUnknown):
+    """An answer came, and the provider's code fails on it: whoever sent again would send as often
+    as may be tried."""
+
+    retryable = False
+
+
 class Throttled(SendError):
     """The provider asks for less: the limit that `scope` names pauses, the message is deferred. Of
     a recipient nothing pauses: only this message waits."""

@@ -23,6 +23,7 @@ from dispatcher.errors import (
     SendError,
     Throttled,
     Transient,
+    Unreadable,
     Unsent,
 )
 from dispatcher.exchange import (
@@ -320,7 +321,7 @@ class Sender:
         except Exception as error:
             # What the provider said cannot be told any more, and nothing else may wait for it.
             log.error("%s: an answer cannot be read: %r", self.name, error)
-            return [OutcomeUnknown("unreadable", f"the answer cannot be read: {error!r}")] * count
+            return [Unreadable("unreadable", f"the answer cannot be read: {error!r}")] * count
 
     def _read(self, answer: HttpAnswer, count: int) -> Sequence[Verdict]:
         """Raises whatever the provider's code raises."""

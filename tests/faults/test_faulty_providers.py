@@ -48,10 +48,11 @@ async def test_each_message_gets_an_outcome(
 ) -> None:
     outcome, code = OUTCOMES[fault]
     run = campaign(faulty(simulator_url, fault, batch) + RETRY)
-    id = await run.submit(numbers(MESSAGES), "bulk")
+    id = await run.submit(numbers(MESSAGES))
     async with run.work() as worker:
         assert await run.finished(id) == {outcome: MESSAGES}
         assert not worker.done()
     assert await run.is_empty()
     assert {record.code for _, record in (await run.records(id)).values()} == {code}
+    assert set(run.arrived().values()) <= {1}
     assert len(await run.letters()) == (0 if outcome == "sent" else MESSAGES)
