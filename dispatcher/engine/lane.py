@@ -26,6 +26,8 @@ BEHIND_RUNS = 3
 """Grants in a row it did not keep up with before it asks for less: one stall is not a trend, and
 grants that are too small lose slots of their own."""
 LEAST_SHARE = 0.1
+REGROW_SECONDS = 60.0
+"""After so long requests that were too large are tried with twice as many messages."""
 
 
 @dataclass(slots=True)
@@ -80,8 +82,10 @@ class LaneRun:
     def __init__(self, name: str, batch: int = 1, *, cost: int = 1, whole: bool = False) -> None:
         self.name = name
         self.cost = cost
+        self.whole = whole
         self._batch = batch
-        self._whole = whole
+        self._fits = batch
+        self._regrow = 0.0
         self.slots: deque[SlotRun] = deque()
         self.entries: dict[str, deque[HeldEntry]] = {name: deque() for name in CLASSES}
         self.share = 1.0
@@ -134,7 +138,7 @@ class LaneRun:
     def wants(self) -> list[tuple[str, int]]:
         """Slots to book: per entry (its name in `held`) how many of its messages have none."""
         need = self.unsent() - self.slots_left()
-        if need <= 0 and self._whole and self._requests:
+        if need <= 0 and self.whole and self._requests:
             return self._rest_of_request()
         asks: list[tuple[str, int]] = []
         for entry in self.held():
@@ -217,15 +221,34 @@ class LaneRun:
         self.use_slots(count)
         self._credit = min(self._credit, len(self._requests) * self._batch)
 
+    def divide(self, request: Sequence[Send], now: float) -> None:
+        """A request was too large: its messages go in smaller ones, each of which has slots of its
+        own."""
+        self._fits = max(1, min(self._fits, messages(request) // 2))
+        self._regrow = now + REGROW_SECONDS
+        for send in request:
+            self.untake(send)
+
+    def owed(self) -> int:
+        """Slots still missing for requests that are full with fewer messages than they have
+        slots."""
+        if self._fits == self._batch or not self._requests:
+            return 0
+        if not self.whole or messages(self._requests[-1]) < self._fits:
+            return 0
+        return max(0, len(self._requests) * self._batch - self._credit)
+
     def collect(self, send: Send, now: float) -> None:
         """Messages whose slots have come join the request under way; all of one request share an
         envelope."""
         entry, rows = send.entry, send.rows
+        if self._fits < self._batch and now >= self._regrow:
+            self._fits, self._regrow = min(self._batch, 2 * self._fits), now + REGROW_SECONDS
         while rows:
             last = self._requests[-1] if self._requests else None
-            room = self._batch - messages(last) if last else 0
+            room = self._fits - messages(last) if last else 0
             if not last or room <= 0 or last[0].entry.envelope != entry.envelope:
-                last, room = [], self._batch
+                last, room = [], self._fits
                 self._requests.append(last)
                 self._since = now
             last.append(Send(entry, rows[:room]))
@@ -238,18 +261,18 @@ class LaneRun:
     def ready(self, now: float, wait: float) -> list[Send] | None:
         """The next request that may go out now: full, followed by another, urgent, or begun `wait`
         seconds ago."""
-        if not self._requests or (self._whole and self._credit < self._batch):
+        if not self._requests or (self.whole and self._credit < self._batch):
             return None
         first = self._requests[0]
-        alone = len(self._requests) == 1 and messages(first) < self._batch
+        alone = len(self._requests) == 1 and messages(first) < self._fits
         if alone and first[0].entry.class_ != CLASSES[0] and now < self._since + wait:
             return None
-        self._credit = self._credit - self._batch if self._whole else 0
+        self._credit = self._credit - self._batch if self.whole else 0
         return self._requests.popleft()
 
     def ready_at(self, wait: float) -> float | None:
         """When `ready` is worth another look though no slot comes; None: not before one comes."""
-        if not self._requests or (self._whole and self._credit < self._batch):
+        if not self._requests or (self.whole and self._credit < self._batch):
             return None
         return self._since + wait
 

@@ -106,6 +106,7 @@ class Pump:
         sender.hold = self._hold
         sender.pause = self._pause
         sender.untake = self._untake
+        sender.divide = self._divide
         sender.may_send = may_send
 
     async def run(self) -> None:
@@ -339,6 +340,14 @@ class Pump:
         """A connection came too late for these messages: they wait for slots of their own again."""
         self._lane(send.entry.lane, send.entry.claimed.cost).untake(send)
 
+    def _divide(self, request: Sequence[Send]) -> bool:
+        """Where requests are counted, smaller ones instead of a large one need slots as well."""
+        entry = request[0].entry
+        lane = self._lane(entry.lane, entry.claimed.cost)
+        if lane.whole:
+            lane.divide(request, monotonic())
+        return lane.whole
+
     def _lane(self, name: str, cost: int) -> LaneRun:
         lane = self.lanes.get((name, cost))
         if lane is None:
@@ -382,6 +391,9 @@ class Pump:
             if free <= 0:
                 return now + TICK_SECONDS if lane.slots[0].slack is not None else None
             ripe = min(lane.ripe(now), self._sender.batch)
+            if owed := lane.owed():
+                lane.waste_slots(min(ripe, owed))
+                continue
             send = lane.take(ripe, urgent_only=free <= self._sender.reserve)
             if send is None:
                 if free <= self._sender.reserve:

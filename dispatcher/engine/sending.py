@@ -62,6 +62,7 @@ class Sender:
     """The way of messages through one provider, from the slot to the outcome.
 
     `freed` is called when a request has ended, `untake` with messages that need another slot,
+    `divide` with those of a request that was too large: whether their lane sees to it,
     `hold` (seconds) when nothing may be sent for a while, `pause` (limits or a lane, named as in
     announcements; seconds) when this concerns some lanes only. `may_send` says whether the
     messages are still this worker's to send.
@@ -90,6 +91,7 @@ class Sender:
         self.hold: Callable[[float], None] = lambda _: None
         self.pause: Callable[[str, float], None] = lambda what, seconds: None
         self.untake: Callable[[Send], None] = lambda _: None
+        self.divide: Callable[[Sequence[Send]], bool] = lambda _: False
         self.may_send: Callable[[], bool] = lambda: True
         self._missed = 0
         self._patient = False
@@ -224,8 +226,9 @@ class Sender:
         verdicts = self._verdicts(result, count)
         self._learn(verdicts[0], seconds)
         if count > 1 and all(isinstance(verdict, Unsent) for verdict in verdicts):
-            again = [self.admit(send) for send in sends if not send.entry.lost]
-            self._halve([send for send in again if send is not None])
+            admitted = (self.admit(send) for send in sends if not send.entry.lost)
+            if (again := [*filter(None, admitted)]) and not self.divide(again):
+                self._halve(again)
         else:
             now_us, at = self._clock.now_us(), 0
             for send in sends:
