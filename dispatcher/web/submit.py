@@ -120,6 +120,7 @@ class Submit:
             if at.answer:
                 return _kept(at)
             if at != mine:
+                await self._check_remembered(at, submissions)
                 prepared = await self._prepare(call, at)
         await self._write(queue, prepared)
         if key:
@@ -170,6 +171,17 @@ class Submit:
             raise Problem(
                 409, "batch_differs",
                 "all but recipients and first must be as in the first call of the batch",
+            )  # fmt: skip
+
+    async def _check_remembered(self, at: Fixed, submissions: Submissions) -> None:
+        """A batch that is over is forgotten after `[retention] status`: where that is less than the
+        time a key is kept, nobody can tell any more whether it was accepted."""
+        age = time.time() - at.accepted_us / 1e6
+        if age > self._ingest.config.retention.status and not await submissions.owner(at.batch):
+            raise Problem(
+                409, "key_forgotten",
+                "the first call with this Idempotency-Key is too long ago to be repeated: "
+                "its batch may have been sent and forgotten since",
             )  # fmt: skip
 
     async def _write(self, queue: Queue, prepared: _Prepared) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from hashlib import sha256
 
@@ -18,7 +19,8 @@ from dispatcher.store.opening import Store
 from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
 from tests.web.conftest import PROVIDER, Serve, bearer, submission
 
-NOW_US = 1_790_000_000_000_000
+NOW_US = time.time_ns() // 1000 - 3_600_000_000
+"""An hour ago."""
 
 
 async def post(
@@ -105,6 +107,32 @@ async def test_a_call_cut_off_before_its_answer_is_finished_by_its_repetition(
     (queue,) = [name async for name in store.client.scan_iter(f"{store.keys.prefix}:queue:*")]
     ((_, entry),) = await store.client.xrange(queue)
     assert int(entry[b"expires"]) == NOW_US + 3650 * 86400 * 1_000_000
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_a_call_that_may_be_forgotten_is_not_made_again(
+    http: aiohttp.ClientSession,
+    serve: Serve,
+    store: Store,
+    configure: Callable[[str], Config],
+    written: bool,
+) -> None:
+    toml = PROVIDER + '[retention]\nstatus = "10m"\n'
+    url, config = await serve(toml), configure(toml)
+    body = json.dumps(submission("+4915550000001")).encode()
+    batch = new_ulid(NOW_US // 1000)
+    calls = Submissions(store.client, store.keys)
+    await calls.fix("default", "k", sha256(body).hexdigest(), Fixed(batch, NOW_US, b""))
+    if written:
+        wanted = Submission("sms", "shop", Content("Hi"))
+        opened = Ingest(config, create_providers(config)).open(wanted, (), batch, NOW_US)
+        await opened.enqueue(store.queue, opened.part(0, [Recipient(0, "+4915550000001")]))
+    status, answer = await post(http, url, body, "k")
+    if written:
+        assert (status, json.loads(answer)["batch"]) == (202, batch)
+    else:
+        assert (status, json.loads(answer)["code"]) == (409, "key_forgotten")
+    assert await totals(store) == [1] * written
 
 
 async def test_a_key_taken_while_the_call_was_read_decides(
