@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,14 @@ class Node:
         own = (*ports, f"dir {directory}", "bind 127.0.0.1", *lines)
         file = directory / "server.conf"
         file.write_text("\n".join([*own, ""]))
-        with (directory / "log").open("ab") as log:
-            self.process = subprocess.Popen([program, file, *flags], stdout=log, stderr=log)
+        self._command, self._log = [program, str(file), *flags], directory / "log"
         self.client = aioredis.Redis(port=self.port, **login)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start it, also again with what it had on disk."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
     async def ask(self, *command: str | int | bytes) -> Any:
         """The reply to a command."""
@@ -99,14 +105,14 @@ class Nodes:
         return node
 
     async def sentinel(
-        self, program: str, master: Node, *lines: str, host: str = "127.0.0.1"
+        self, program: str, master: Node, *lines: str, host: str = "127.0.0.1", quorum: int = 1
     ) -> Node:
-        """A sentinel that decides alone about the master `mymaster`, and names it as `host`."""
+        """A sentinel that watches the master `mymaster` and names it as `host`; so many decide."""
         return await self.start(
             program,
             "sentinel resolve-hostnames yes",
             "sentinel announce-hostnames yes",
-            f"sentinel monitor mymaster {host} {master.port} 1",
+            f"sentinel monitor mymaster {host} {master.port} {quorum}",
             "sentinel down-after-milliseconds mymaster 500",
             "sentinel failover-timeout mymaster 2000",
             *lines,
@@ -126,8 +132,8 @@ async def nodes(directory: Path, **login: Any) -> AsyncIterator[Nodes]:
 
 
 class Cluster:
-    """Masters that share the slots, replicas of the one that serves the cell, and spares that
-    serve nothing."""
+    """Masters that share the slots, replicas that are dealt out to them from the one on that serves
+    the cell, and spares that serve nothing."""
 
     def __init__(self, running: Nodes, program: str, lines: Sequence[str]) -> None:
         self._running, self._program, self._lines = running, program, lines
@@ -151,11 +157,11 @@ class Cluster:
         self.replicas = [await self.start() for _ in range(replicas)]
         self.spares = [await self.start() for _ in range(spares)]
         await self.join()
-        owner = self.masters[MAIN // share]
-        for node in self.replicas:
-            await node.ask("CLUSTER", "REPLICATE", await id_of(owner))
-
-        await until(lambda: in_sync(owner, self.replicas))
+        followed = [self.masters[(MAIN // share + number) % masters] for number in range(replicas)]
+        for master, node in zip(followed, self.replicas, strict=True):
+            await node.ask("CLUSTER", "REPLICATE", await id_of(master))
+        for master, node in zip(followed, self.replicas, strict=True):
+            await until(partial(in_sync, master, [node]))
 
     async def start(self) -> Node:
         """A node that knows no other."""
