@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis.asyncio as aioredis
 from redis.crc import key_slot
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from tests.campaign import until
 
@@ -120,6 +119,64 @@ class Nodes:
         )
 
 
+class Watched:
+    """A master, called `mymaster`, and its replica, watched by sentinels."""
+
+    def __init__(self, master: Node, replica: Node, sentinels: Sequence[Node]) -> None:
+        self.master, self.replica, self.sentinels = master, replica, sentinels
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{_addresses(self.sentinels)}/mymaster"
+
+    async def pair(self) -> tuple[Node, Node]:
+        """The master, and the replica that takes over when it dies."""
+        return self.master, self.replica
+
+    async def serves(self, node: Node) -> bool:
+        """Whether a node is the master by the word of every sentinel."""
+        question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+        named = [int((await sentinel.ask(*question))[1]) for sentinel in self.sentinels]
+        return set(named) == {node.port}
+
+    async def acquainted(self) -> bool:
+        """Whether every sentinel knows the replica and the other sentinels."""
+        answers = [await node.ask("SENTINEL", "MASTER", "mymaster") for node in self.sentinels]
+        known = {
+            (int(answer[b"num-slaves"]), int(answer[b"num-other-sentinels"])) for answer in answers
+        }
+        return known == {(1, len(self.sentinels) - 1)}
+
+
+@asynccontextmanager
+async def watched(
+    directory: Path,
+    program: str,
+    *lines: str,
+    sentinels: int = 1,
+    watching: Sequence[str] = (),
+    **login: Any,
+) -> AsyncIterator[Watched]:
+    """A master and a replica with the configuration `lines`, and sentinels with `watching`, most of
+    which decide."""
+    async with nodes(directory, **login) as running:
+        master = await running.start(program, *lines)
+        replica = await running.start(program, *lines, f"replicaof 127.0.0.1 {master.port}")
+        await until(lambda: in_sync(master, [replica]))
+        quorum = sentinels // 2 + 1
+        found = [
+            await running.sentinel(program, master, *watching, quorum=quorum)
+            for _ in range(sentinels)
+        ]
+        built = Watched(master, replica, found)
+        await until(built.acquainted)
+        yield built
+
+
+def _addresses(nodes: Sequence[Node]) -> str:
+    return ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+
+
 @asynccontextmanager
 async def nodes(directory: Path, **login: Any) -> AsyncIterator[Nodes]:
     """Servers, all ended in the end. The clients of the test log in with `login`."""
@@ -143,8 +200,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        nodes = ",".join(f"127.0.0.1:{node.port}" for node in (*self.masters, *self.replicas))
-        return f"redis+cluster://{nodes}"
+        return f"redis+cluster://{_addresses([*self.masters, *self.replicas])}"
 
     async def build(self, masters: int, replicas: int, spares: int) -> None:
         """Start the nodes, divide the slots and wait until all of them are served."""
@@ -197,6 +253,16 @@ class Cluster:
                 return next((node for node in self._running.all if node.port == master[1]), None)
         return None
 
+    async def serves(self, node: Node) -> bool:
+        """Whether a node serves the cell by its own word."""
+        return await self.owner(node) is node
+
+    async def pair(self) -> tuple[Node, Node]:
+        """The node that serves the cell, and the replica that takes over when it dies."""
+        owner = await self.owner(self.masters[0])
+        assert owner is not None
+        return owner, self.replicas[0]
+
     async def move(self, source: Node, target: Node, pause: float) -> None:
         """Move the slot of the cell key by key, with a pause after the first half of them."""
         await target.ask("CLUSTER", "SETSLOT", MAIN, "IMPORTING", await id_of(source))
@@ -211,12 +277,10 @@ class Cluster:
             await node.ask("CLUSTER", "SETSLOT", MAIN, "NODE", await id_of(target))
 
     async def move_at_once(self, source: Node, target: Node) -> None:
-        """Move the slot of the cell in one step, which not all servers can."""
-        try:
-            slot = ("SLOTSRANGE", MAIN, MAIN, "NODE", await id_of(target))
-            await source.ask("CLUSTER", "MIGRATESLOTS", *slot)
-        except ResponseError:
-            pytest.skip("needs a server that moves slots in one step (Valkey 9.0)")
+        """Move the slot of the cell in one step, which not all servers can. Raises
+        redis.ResponseError."""
+        slot = ("SLOTSRANGE", MAIN, MAIN, "NODE", await id_of(target))
+        await source.ask("CLUSTER", "MIGRATESLOTS", *slot)
 
         async def moved() -> bool:
             return await self.owner(source) is target

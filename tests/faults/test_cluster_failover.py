@@ -16,7 +16,7 @@ from dispatcher.simulator import Simulator
 from dispatcher.store.embedded import find_server
 from dispatcher.store.opening import open_store
 from tests.campaign import Campaign, numbers, twilio, until
-from tests.faults.nodes import Cluster, Node, cluster, in_sync, listened_to
+from tests.faults.nodes import Cluster, cluster, in_sync, listened_to
 
 
 @asynccontextmanager
@@ -38,15 +38,6 @@ async def accepted(run: Campaign, count: int) -> None:
     await until(there)
 
 
-async def served_by(built: Cluster, node: Node) -> None:
-    """Wait until a node serves the cell by its own word."""
-
-    async def serves() -> bool:
-        return await built.owner(node) is node
-
-    await until(serves)
-
-
 async def test_the_node_of_the_cell_is_killed(
     tmp_path: Path, simulator: Simulator, simulator_url: str
 ) -> None:
@@ -54,15 +45,13 @@ async def test_the_node_of_the_cell_is_killed(
         cluster(tmp_path, find_server(), replicas=1) as built,
         campaign_on(built, tmp_path, simulator, simulator_url) as run,
     ):
-        (replica,) = built.replicas
         batch = await run.submit(numbers(450))
         async with run.work():
             await accepted(run, 100)
-            owner = await built.owner(replica)
-            assert owner in built.masters
+            owner, replica = await built.pair()
             await until(lambda: in_sync(owner, [replica]))
             await owner.end()
-            await served_by(built, replica)
+            await until(lambda: built.serves(replica))
             await until(lambda: listened_to(replica))
             assert await run.finished(batch) == {"sent": 450}
         assert run.arrived().keys() == run.ids(batch, 450)
@@ -90,7 +79,7 @@ async def test_the_cell_moves_to_a_new_node(
                     await others.enqueue(run.store.queue, part)
                     await asyncio.sleep(0.01)
             await moving
-            await served_by(built, target)
+            await until(lambda: built.serves(target))
             assert not (await others.enqueue(run.store.queue, part)).repeated
             assert await run.finished(batch) == {"sent": 450}
             assert await run.finished(others.envelope.batch) == {"sent": part.first + 1}

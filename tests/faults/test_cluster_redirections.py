@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 
 import pytest
 import pytest_asyncio
+from redis.exceptions import ResponseError
 
 from dispatcher.limits import Limit
 from dispatcher.settings import StoreConfig
@@ -101,7 +102,10 @@ async def test_every_kind_of_call_follows(built: Cluster, way: str) -> None:
         calls = [Fixed(f"B{number}", number, b"") for number in range(5)]
         await asyncio.gather(*(submissions.fix("t", c.batch, "a", c) for c in calls))
         if way == "at once":
-            await built.move_at_once(source, target)
+            try:
+                await built.move_at_once(source, target)
+            except ResponseError:
+                pytest.skip("needs a server that moves slots in one step (Valkey 9.0)")
         else:
             await built.move(source, target, pause=0)
 

@@ -19,7 +19,7 @@ from dispatcher.store.embedded import find_server
 from dispatcher.store.masters import Directory, master_pool
 from dispatcher.store.opening import open_store
 from tests.campaign import Campaign, numbers, twilio, until
-from tests.faults.nodes import QUICK, Node, free_port, in_sync, listened_to, nodes, rights
+from tests.faults.nodes import QUICK, Watched, free_port, in_sync, listened_to, rights, watched
 
 ADMIN = "admin-password"
 LOGIN = {
@@ -30,47 +30,28 @@ LOGIN = {
 }
 
 
-class Watched:
-    """A master and its replica, watched by a sentinel; everybody has to log in."""
-
-    def __init__(self, master: Node, replica: Node, sentinel: Node) -> None:
-        self.master, self.replica, self.sentinel = master, replica, sentinel
-        silent = free_port()
-        self.url = f"redis+sentinel://127.0.0.1:{silent},127.0.0.1:{sentinel.port}/mymaster"
-
-    async def promoted(self) -> bool:
-        """Whether the replica is the master by the word of the sentinel."""
-        name = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
-        return int((await self.sentinel.ask(*name))[1]) == self.replica.port
-
-
 @pytest.fixture
-async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
-    program = find_server()
+async def store_nodes(tmp_path: Path) -> AsyncIterator[Watched]:
     login = (f"requirepass {ADMIN}", f"masterauth {ADMIN}")
     lines = (*QUICK, *login, f"user worker on >worker-password {rights()}")
-    async with nodes(tmp_path, password=ADMIN) as running:
-        master = await running.start(program, *lines)
-        replica = await running.start(program, *lines, f"replicaof 127.0.0.1 {master.port}")
-        await until(lambda: in_sync(master, [replica]))
-        sentinel = await running.sentinel(
-            program,
-            master,
-            f"sentinel auth-pass mymaster {ADMIN}",
-            f"requirepass {ADMIN}",
-            "user asker on >asker-password +sentinel|master",
-        )
-        yield Watched(master, replica, sentinel)
+    watching = (
+        f"sentinel auth-pass mymaster {ADMIN}",
+        f"requirepass {ADMIN}",
+        "user asker on >asker-password +sentinel|master",
+    )
+    async with watched(tmp_path, find_server(), *lines, watching=watching, password=ADMIN) as built:
+        yield built
 
 
 @pytest.fixture
 async def run(
-    watched: Watched, tmp_path: Path, simulator: Simulator, simulator_url: str
+    store_nodes: Watched, tmp_path: Path, simulator: Simulator, simulator_url: str
 ) -> AsyncIterator[Campaign]:
     path = tmp_path / "dispatcher.toml"
+    url = store_nodes.url.replace("//", f"//127.0.0.1:{free_port()},")  # one that is silent
     keys = "".join(f'{key} = "{value}"\n' for key, value in LOGIN.items())
     table = twilio(simulator_url, rate="300/s")
-    path.write_text(f'[store]\nurl = "{watched.url}"\n{keys}{table}')
+    path.write_text(f'[store]\nurl = "{url}"\n{keys}{table}')
     config = load(path, {})
     async with open_store(config.store) as store:
         yield Campaign(config, store, simulator)
@@ -92,25 +73,25 @@ async def in_mid_campaign(run: Campaign) -> AsyncIterator[str]:
     assert await run.is_empty()
 
 
-async def test_the_master_is_killed(watched: Watched, run: Campaign) -> None:
+async def test_the_master_is_killed(store_nodes: Watched, run: Campaign) -> None:
     async with in_mid_campaign(run):
-        await until(lambda: in_sync(watched.master, [watched.replica]))
-        await watched.master.end()
-        await until(watched.promoted)
-        await until(lambda: listened_to(watched.replica))
+        await until(lambda: in_sync(store_nodes.master, [store_nodes.replica]))
+        await store_nodes.master.end()
+        await until(lambda: store_nodes.serves(store_nodes.replica))
+        await until(lambda: listened_to(store_nodes.replica))
 
 
-async def test_a_master_that_was_replaced_is_left(watched: Watched, run: Campaign) -> None:
+async def test_a_master_that_was_replaced_is_left(store_nodes: Watched, run: Campaign) -> None:
     """It goes on as a master for a while."""
 
     async def used() -> bool:
-        return "cmdstat_evalsha" in await watched.replica.ask("INFO", "commandstats")
+        return "cmdstat_evalsha" in await store_nodes.replica.ask("INFO", "commandstats")
 
     async with in_mid_campaign(run):
-        await watched.replica.ask("CONFIG", "RESETSTAT")
-        await watched.sentinel.ask("SENTINEL", "FAILOVER", "mymaster")
+        await store_nodes.replica.ask("CONFIG", "RESETSTAT")
+        await store_nodes.sentinels[0].ask("SENTINEL", "FAILOVER", "mymaster")
         await until(used)
-        assert (await watched.master.ask("ROLE"))[0] == b"master"
+        assert (await store_nodes.master.ask("ROLE"))[0] == b"master"
 
 
 class Stale(Directory):
@@ -124,20 +105,19 @@ class Stale(Directory):
         return self._named
 
 
-async def test_a_server_that_is_no_master_gets_no_command(watched: Watched) -> None:
-    directory = Stale(("127.0.0.1", watched.replica.port))
+async def test_a_server_that_is_no_master_gets_no_command(store_nodes: Watched) -> None:
+    directory = Stale(("127.0.0.1", store_nodes.replica.port))
     pool = master_pool(directory, tls=False, options={"password": ADMIN})
     async with aioredis.Redis.from_pool(pool) as client:
         with pytest.raises(NoConnection, match="is no longer the master"):
             await client.get("d:control:{main}")
-    used = await watched.replica.ask("INFO", "commandstats")
+    used = await store_nodes.replica.ask("INFO", "commandstats")
     assert "cmdstat_role" in used
     assert "cmdstat_get" not in used
 
 
-async def test_a_wrong_login_is_said_at_once(watched: Watched) -> None:
-    url = f"redis+sentinel://127.0.0.1:{watched.sentinel.port}/mymaster"
+async def test_a_wrong_login_is_said_at_once(store_nodes: Watched) -> None:
     for key in ("password", "sentinel_password"):
-        async with connect(url, {**LOGIN, key: "wrong"}) as client:
+        async with connect(store_nodes.url, {**LOGIN, key: "wrong"}) as client:
             with pytest.raises(ConfigError, match=r"refuses the login or a command: .*password"):
                 await reach(client, None)
