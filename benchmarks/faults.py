@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import redis.asyncio as aioredis
@@ -86,6 +88,21 @@ async def fill_memory(client: aioredis.Redis) -> AsyncIterator[None]:
         yield
     finally:
         await client.config_set("maxmemory", NO_LIMIT)
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of this size in memory, mounted on a new folder. Raises PermissionError where
+    none may be mounted."""
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if mount is None or subprocess.run([mount, *command], capture_output=True).returncode:
+        raise PermissionError("needs the right to mount a small file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @asynccontextmanager

@@ -8,6 +8,8 @@ prints its port and obeys the lines on its stdin, each with a line on its stdout
 `delay PATH MILLISECONDS`            answer requests of a path later; 0 ends it
 `trouble KIND`                       from now on take requests and answer badly; `none` ends it
 `close`, `open`                      refuse connections; take them again
+`deaf`, `hear`                       leave connections open, old and new ones, and read nothing;
+                                     read new ones again: those that were there stay dead
 `unclear PATH`                       how many messages were taken without an answer that says so
 `stall`                              the worst stall of this process since the first `stall`, in us
 `end`                                write FILE and leave
@@ -111,6 +113,7 @@ class Faults:
         self._throttled = b""
         self._delays: dict[str, float] = {}
         self.trouble = ""
+        self.deaf = False
         self.unclear: Counter[str] = Counter()
         self.connections: set[Connection] = set()
 
@@ -141,18 +144,31 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._read = self._first = self._owed = 0
         self._path = ""
+        self._dead = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
         self._faults.connections.add(self)
+        if self._faults.deaf:
+            self.die()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._faults.connections.discard(self)
 
     def abort(self) -> None:
         """Reset it; what it was about to answer stays unanswered."""
-        self._faults.unclear[self._path] += self._owed
+        self._forsake()
         self._transport.abort()
+
+    def die(self) -> None:
+        """Stay open, and neither read nor answer any more."""
+        self._forsake()
+        self._dead = True
+        cast(asyncio.ReadTransport, self._transport).pause_reading()
+
+    def _forsake(self) -> None:
+        self._faults.unclear[self._path] += self._owed
+        self._owed = 0
 
     def data_received(self, data: bytes) -> None:
         self._read = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -182,8 +198,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(answer)
 
     def _write(self, answer: bytes) -> None:
-        self._owed = 0
-        if not self._transport.is_closing():
+        if not self._dead and not self._transport.is_closing():
+            self._owed = 0
             self._transport.write(answer)
 
     def _misbehave(self, kind: str) -> None:
@@ -238,6 +254,10 @@ class StampingSink:
     def refuse(self, refused: bool) -> None:
         """Close the port and every connection, or open the port again."""
         self._ask("close" if refused else "open")
+
+    def deafen(self, deaf: bool) -> None:
+        """Read nothing, or read the connections that are opened from now on."""
+        self._ask("deaf" if deaf else "hear")
 
     def unclear(self, path: str) -> int:
         """Messages of a path that were taken without an answer that says so."""
@@ -316,6 +336,10 @@ class _Orders:
                 self.refuse()
             case ["open"]:
                 await self.listen()
+            case ["deaf" | "hear" as order]:
+                self._faults.deaf = order == "deaf"
+                for connection in self._faults.connections if self._faults.deaf else ():
+                    connection.die()
             case ["unclear", path]:
                 number = self._faults.unclear[path]
             case ["stall"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -96,21 +95,6 @@ class Server:
     async def client(self) -> AsyncIterator[aioredis.Redis]:
         async with aioredis.Redis(port=self.port) as client:
             yield client
-
-
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of this size in memory; the test is skipped where none may be mounted."""
-    folder.mkdir()
-    mount = shutil.which("mount")
-    size = f"size={megabytes}m"
-    command = [mount or "mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 class Troubled:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from benchmarks import twice
 from dispatcher.simulator.faults import Refuse
-from dispatcher.store.scripts import Argument, Script
+from dispatcher.store.scripts import Script
 from dispatcher.store.submissions import Submissions
 from tests.campaign import Campaign, numbers, twilio
 
@@ -19,18 +19,10 @@ LEASE = '[worker]\nlease = "1s"\n'
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each script was asked for; it has run twice as often, a claim every other time."""
-    run, seen = Script.__call__, Counter[str]()
-
-    async def run_twice(self: Script, key: str, *arguments: Argument) -> Any:
-        seen[self.name] += 1
-        # A worker that loses the reply of each claim gets none of the slots of a limit.
-        if self.name != "claim" or seen["claim"] % 2:
-            await run(self, key, *arguments)
-        return await run(self, key, *arguments)
-
-    monkeypatch.setattr(Script, "__call__", run_twice)
-    return seen
+    """How often each script was asked for."""
+    twice.seen.clear()
+    monkeypatch.setattr(Script, "__call__", twice.run_twice)
+    return twice.seen
 
 
 async def test_a_campaign(campaign: Start, simulator_url: str, calls: Counter[str]) -> None:
