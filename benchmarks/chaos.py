@@ -2,11 +2,12 @@
 holds messages that may have been sent while the other sends them again.
 
 `./run bench chaos [--minutes N] [--seed S] [FAULT ...]` inflicts every fault named, or all, once
-or as often as the minutes allow; each on a store, workers and a provider of its own. Three journals
-are compared then: what the producer was told is accepted, what arrived, what the store says. Exit
-code 1 when something was lost, sent more often than promised, faster than the limits, or left
-behind; the seed and the whole story of some of the messages are printed then. The results replace
-those of the last run: `./run bench --results FOLDER chaos FAULT` leaves these alone.
+or as often as the minutes allow, with the next seed each time; each on a store, workers and a
+provider of its own. Three journals are compared then: what the producer was told is accepted, what
+arrived, what the store says. Exit code 1 when something was lost, sent more often than promised,
+faster than the limits, or left behind; the seed and the whole story of some of the messages are
+printed then. The results replace those of the last run with the same server program:
+`./run bench --results FOLDER chaos FAULT` leaves these alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,12 +26,14 @@ import msgspec
 from benchmarks import machine
 from benchmarks.chaos_faults import FAULTS
 from benchmarks.chaos_run import Load, Outcome, run
+from benchmarks.chaos_store import version
 from benchmarks.figures import Table, number, print_table
+from dispatcher.store.embedded import find_server
 
 RATE = 2000.0
 SECONDS = 8.0
 HEADER = (
-    "fault", "lost", "sent twice / bound, hold", "sent twice / bound, resend",
+    "fault", "runs", "lost", "sent twice / bound, hold", "sent twice / bound, resend",
     "unknown (arrived)", "recovery p50 / max, s", "limit kept", "left over",
 )  # fmt: skip
 
@@ -45,7 +49,8 @@ def _row(name: str, runs: Sequence[Outcome]) -> tuple[str, ...]:
     lost, most = sum(run.lost for run in runs), max(runs, key=lambda run: run.unknown)
     return (
         FAULTS[name].what,
-        f"{lost:,}{' (explained)' if lost and FAULTS[name].explained else ''}",
+        str(len(runs)),
+        f"{lost:,}{' (explained)' if lost and not any(run.unexplained for run in runs) else ''}",
         _twice(runs, "hold"),
         _twice(runs, "resend"),
         f"{most.unknown:,} ({most.taken:,})" if most.unknown else "0",
@@ -64,8 +69,10 @@ def _twice(runs: Sequence[Outcome], way: str) -> str:
 
 def tables() -> dict[str, Table]:
     """What the page says, by the name of its place."""
-    kept = machine.saved("chaos").get("chaos")
-    return {} if kept is None else {"chaos": table(msgspec.convert(kept["runs"], list[Outcome]))}
+    return {
+        name: table(msgspec.convert(kept["runs"], list[Outcome]))
+        for name, kept in machine.saved("chaos*").items()
+    }
 
 
 def _turns(faults: Sequence[str], seed: int, minutes: float) -> Iterator[tuple[str, int]]:
@@ -79,19 +86,21 @@ def _turns(faults: Sequence[str], seed: int, minutes: float) -> Iterator[tuple[s
 
 
 async def _inflict(options: argparse.Namespace) -> tuple[list[Outcome], dict[str, Any]]:
+    """What came of every run, and the conditions of the last."""
     outcomes, conditions = [], machine.describe({})
     for name, seed in _turns(options.faults or list(FAULTS), options.seed, options.minutes):
-        if missing := FAULTS[name].missing():
-            print(f"{name}: skipped, {missing}", flush=True)
+        if lacking := FAULTS[name].lacks(options.server):
+            print(f"{name}: skipped, {lacking}", flush=True)
             continue
-        found, conditions = await run(name, seed, Load(options.rate, options.seconds))
-        print(f"{name}: {'; '.join(found.wrong) or 'as promised'}", flush=True)
+        load = Load(options.rate, options.seconds)
+        found, conditions = await run(name, seed, load, options.server)
+        verdict = "; ".join(found.wrong) or "as promised"
+        print(f"{name}, seed {seed}, after {found.after:,} messages: {verdict}", flush=True)
         outcomes.append(found)
     return outcomes, conditions
 
 
-def main(args: list[str]) -> int:
-    """Command line of the benchmark."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run bench chaos",
         description=__doc__,
@@ -102,16 +111,46 @@ def main(args: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first run (%(default)s)")
     parser.add_argument("--rate", type=float, default=RATE, help="messages/s (%(default)g)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of messages (%(default)g)")
+    parser.add_argument(
+        "--server", metavar="PROGRAM", help="of the store, such as redis-server (the embedded one)"
+    )
+    return parser
+
+
+def _read(args: list[str]) -> tuple[argparse.Namespace, str]:
+    """The options, and under which name the results are kept: those of another server than the
+    embedded one apart."""
+    parser = _parser()
     options = parser.parse_args(args)
     for name in options.faults:
         if name not in FAULTS:
             parser.error(f"no fault {name!r} (known: {', '.join(FAULTS)})")
+    title = f"chaos-{Path(options.server).name}" if options.server else "chaos"
+    options.server = options.server or find_server()
+    try:
+        version(options.server)
+    except ValueError as error:
+        parser.error(f"--server: {error}")
+    return options, title
+
+
+def main(args: list[str]) -> int:
+    """Command line of the benchmark."""
+    options, title = _read(args)
     outcomes, conditions = asyncio.run(_inflict(options))
-    print_table("chaos", table(outcomes))
-    asked = {"seed": options.seed, "rate": options.rate, "seconds": options.seconds}
-    runs = [msgspec.to_builtins(outcome) for outcome in outcomes]
-    if options.faults:  # the rows of the others stay as they were seen
-        before = (machine.saved("chaos").get("chaos") or {}).get("runs", [])
-        runs = [run for run in before if run["fault"] not in options.faults] + runs
-    machine.save("chaos", {"options": asked, "conditions": conditions, "runs": runs})
+    print_table(title, table(outcomes))
+    _keep(title, options, conditions, outcomes)
     return 1 if any(outcome.wrong for outcome in outcomes) else 0
+
+
+def _keep(
+    title: str, options: argparse.Namespace, conditions: dict[str, Any], found: Sequence[Outcome]
+) -> None:
+    """Save what was seen; where only some faults were inflicted, beside what was seen of others."""
+    asked = {"seed": options.seed, "rate": options.rate, "seconds": options.seconds}
+    runs = [msgspec.to_builtins(outcome) for outcome in found]
+    if options.faults:
+        before = machine.saved(title).get(title, {}).get("runs", [])
+        runs = [run for run in before if run["fault"] not in options.faults] + runs
+        runs.sort(key=lambda run: list(FAULTS).index(run["fault"]))
+    machine.save(title, {"options": asked, "conditions": conditions, "runs": runs})

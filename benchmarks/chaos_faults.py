@@ -1,306 +1,203 @@
-"""The faults of the chaos benchmark: what each does to a run, and what may come of it."""
+"""The faults of the chaos benchmark: what each is, what it asks for, and what may come of it."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from random import Random
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import redis.asyncio as aioredis
-
-from benchmarks import faults
+from benchmarks import chaos_inject as does
 from benchmarks.arrivals import SLOT_SECONDS
-from benchmarks.chaos_rig import END_SECONDS, LEASE_SECONDS, WORKERS, Setting, Site
-from benchmarks.chaos_store import find_faketime
+from benchmarks.chaos_inject import DEADLY, Inject
+from benchmarks.chaos_rig import LEASE_SECONDS, Setting
+from benchmarks.chaos_store import find_faketime, version
+from benchmarks.faults import small_disk
 
-Inject = Callable[[Site, Random], Awaitable[None]]
-TROUBLE_SECONDS = 3.0
-"""How long a network or a provider is in trouble."""
+LONG = 2 * LEASE_SECONDS
+BEHIND_SECONDS = 0.3
+"""How long a replica has heard nothing when its master dies."""
 STEP_SECONDS = SLOT_SECONDS + 0.15
 """A clock that steps ahead makes what was granted last look like long ago: it may be granted once
 more."""
-DEADLY = (
-    "after_claim:5", "after_send:50", "after_answer:50", "before_settle:3", "after_settle:3",
-    "before_leave",
-)  # fmt: skip
 
 
 class Fault(NamedTuple):
-    """`inject` returns when the trouble is over. Each of `killed` workers may have sent what it was
-    granted last and could not settle. `within`: seconds until all is well again, where asked for.
-    `explained`: why this one may lose messages, or have them sent twice, without bound. `seconds`
-    of messages, where it takes longer than others. `slack`: seconds of its rate a limit may let
-    pass early. `needs` a program that may be missing."""
+    """`killed`: how many workers may have sent what they were granted last and could not settle.
+    `within`: seconds until all is well again, where asked for. `forgets`: the store may lose what
+    its replica had not heard of; `gone`: it loses everything there was. `seconds` of messages,
+    where it takes longer than others. `slack`: seconds of its rate a limit may let pass early.
+    `lacks` says what a machine or a server program lacks, "" for nothing."""
 
     what: str
     inject: Inject
     setting: Setting = Setting()
     killed: int = 0
     within: float | None = None
-    explained: str = ""
+    forgets: bool = False
+    gone: bool = False
     seconds: float = 0.0
     slack: float = SLOT_SECONDS
-    needs: Callable[[], str | None] = lambda: ""
-
-    def missing(self) -> str:
-        """Why it cannot be inflicted on this machine; "" when it can."""
-        return "" if self.needs() is not None else "it needs Debian's package faketime"
+    lacks: Callable[[str], str] = lambda program: ""
 
 
-# Workers
+def _faketime(program: str) -> str:
+    return "" if find_faketime() else "it needs Debian's package faketime"
 
 
-async def kill(site: Site, random: Random) -> None:
-    """SIGKILL the worker that holds most."""
-    site.kill(await site.busiest())
+def _mount(program: str) -> str:
+    with TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder, "disk"), 1):
+                return ""
+        except PermissionError as error:
+            return f"it {error}"
 
 
-async def kill_all(site: Site, random: Random) -> None:
-    """SIGKILL all of them at once; others come as fast as they start."""
-    for worker in list(site.workers):
-        site.kill(worker.pid)
-    for _ in range(WORKERS):
-        site.spawn()
-
-
-async def kill_supervisor(site: Site, random: Random) -> None:
-    """SIGKILL the supervisor, whose workers drain then, and start another."""
-    site.kill(site.workers[0].pid)
-    site.spawn()
-
-
-async def halt(seconds: float, site: Site, random: Random) -> None:
-    """SIGSTOP the worker that holds most, for a while."""
-    await faults.freeze(await site.busiest(), seconds)
-
-
-async def wait(seconds: float, site: Site, random: Random) -> None:
-    """Let happen what a failpoint does."""
-    await asyncio.sleep(seconds)
-
-
-async def roll(site: Site, random: Random) -> None:
-    """Replace all workers, one after the other, each by one that is there before it leaves."""
-    for old in list(site.workers):
-        site.spawn()
-        await site.registered(len(site.workers))
-        old.send_signal(signal.SIGTERM)
-        if code := await asyncio.to_thread(old.wait, END_SECONDS):
-            site.wrong.append(f"a worker drained with {code}")
-        site.workers.remove(old)
-
-
-async def die_everywhere(site: Site, random: Random) -> None:
-    """More workers come, and each of them dies at another failpoint."""
-    doomed = {place: site.spawn(place) for place in DEADLY}
-    deadline = time.monotonic() + END_SECONDS
-    while sum(worker.poll() is None for worker in doomed.values()) > 1:
-        if time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.1)
-    site.struck = time.monotonic()
-    for place, worker in doomed.items():
-        worker.send_signal(signal.SIGTERM)
-        code = await asyncio.to_thread(worker.wait, END_SECONDS)
-        site.workers.remove(worker)
-        if code != -signal.SIGKILL:
-            site.wrong.append(f"{place}: ended with {code}")
-
-
-# The store
-
-
-async def restart_store(site: Site, random: Random) -> None:
-    """kill -9, and a start one second later."""
-    site.server.kill()
-    await asyncio.sleep(1)
-    await site.server.start()
-
-
-async def lose_file(site: Site, random: Random) -> None:
-    """The same, but what was on disk is gone."""
-    site.server.kill()
-    site.server.forget()
-    await site.server.start()
-
-
-async def halt_store(site: Site, random: Random) -> None:
-    """SIGSTOP the server for 20 seconds."""
-    await faults.freeze(site.server.pid, 20)
-
-
-async def command(
-    words: tuple[str, ...], times: int, pause: float, site: Site, random: Random
-) -> None:
-    """Give the server a command, so often."""
-    client = aioredis.Redis.from_url(site.server.url, socket_timeout=60)
-    try:
-        for _ in range(times):
-            await client.execute_command(*words)
-            await asyncio.sleep(random.uniform(0, 2 * pause))
-    finally:
-        await client.aclose()
-
-
-async def kill_clients(site: Site, random: Random) -> None:
-    """CLIENT KILL of every connection, ten times."""
-    client = aioredis.Redis.from_url(site.server.url)
-    try:
-        for _ in range(10):
-            await faults.kill_clients(client)
-            await asyncio.sleep(random.uniform(0, 0.4))
-    finally:
-        await client.aclose()
-
-
-async def destroy_groups(site: Site, random: Random) -> None:
-    """XGROUP DESTROY of the group of every queue."""
-    await faults.destroy_groups(site.store.client, site.store.keys)
-
-
-async def fill_memory(site: Site, random: Random) -> None:
-    """maxmemory is what is used already."""
-    await site.store.client.config_set("maxmemory", await site.memory())
-    await asyncio.sleep(TROUBLE_SECONDS)
-    await site.store.client.config_set("maxmemory", 0)
-
-
-async def fill_disk(site: Site, random: Random) -> None:
-    """The append-only file cannot grow."""
-    site.server.bound_files(1000)
-    await asyncio.sleep(TROUBLE_SECONDS)
-    site.server.bound_files(None)
-
-
-async def step_clock(seconds: int, site: Site, random: Random) -> None:
-    """The clock of the store jumps, and later jumps back."""
-    site.server.move_clock(seconds)
-    await asyncio.sleep(TROUBLE_SECONDS)
-    site.server.move_clock(0)
-    await asyncio.sleep(TROUBLE_SECONDS)
-
-
-# The way to the store
-
-
-async def drop_replies(site: Site, random: Random) -> None:
-    """One reply in twenty is lost, with its connection."""
-    site.proxy.drop(0.05, random.randrange(1 << 30))
-    await asyncio.sleep(TROUBLE_SECONDS)
-    site.proxy.drop(0)
-
-
-async def delay(seconds: float, site: Site, random: Random) -> None:
-    """Everything takes so much longer, there and back."""
-    site.proxy.delay = seconds
-    await asyncio.sleep(TROUBLE_SECONDS)
-    site.proxy.delay = 0.0
-
-
-async def cut(site: Site, random: Random) -> None:
-    """Close all connections to the store, again and again for three seconds."""
-    for _ in range(10):
-        site.proxy.cut()
-        await asyncio.sleep(random.uniform(0.1, 0.5))
-
-
-async def half_open(site: Site, random: Random) -> None:
-    """Connections stay open and nothing passes; those of that time never work again."""
-    site.proxy.freeze()
-    await asyncio.sleep(TROUBLE_SECONDS)
-    site.proxy.thaw()
-
-
-# The provider
-
-
-async def answer_badly(kind: str, site: Site, random: Random) -> None:
-    """The provider takes requests and answers them badly."""
-    site.sink.trouble(kind)
-    await asyncio.sleep(TROUBLE_SECONDS)
-    site.sink.trouble("none")
-
-
-async def refuse(site: Site, random: Random) -> None:
-    """The provider takes no connections."""
-    site.sink.refuse(True)
-    await asyncio.sleep(TROUBLE_SECONDS)
-    site.sink.refuse(False)
+def _slot_at_once(program: str) -> str:
+    name, major = version(program)
+    return "" if name == "Valkey" and major >= 9 else "it needs Valkey 9.0 or later"
 
 
 PROXIED = Setting(proxied=True)
-LONG = 2 * LEASE_SECONDS
-GONE = "the store has forgotten what it acknowledged"
+SUPERVISED = Setting(supervised=True)
+CLOCKED = Setting(clock=True)
+SENTINEL = Setting("behind Sentinel")
+CLUSTER = Setting("cluster")
 
-FAULTS = {
-    "kill": Fault("a worker is killed", kill, killed=1, within=LEASE_SECONDS + 2),
+WORKERS = {
+    "kill": Fault("a worker is killed", does.kill, killed=1, within=LEASE_SECONDS + 2),
     "kill-supervised": Fault(
-        "a worker under the supervisor is killed", kill, Setting(supervised=True), 1, within=1.0
+        "a worker under the supervisor is killed", does.kill, SUPERVISED, killed=1, within=1.0
     ),
-    "kill-all": Fault("all workers are killed, three others start", kill_all, killed=3),
+    "kill-all": Fault("all workers are killed, three others start", does.kill_all, killed=3),
     "kill-supervisor": Fault(
-        "the supervisor is killed, another one starts", kill_supervisor, Setting(supervised=True)
+        "the supervisor is killed, another one starts", does.kill_supervisor, SUPERVISED
     ),
     "failpoints": Fault(
         f"{len(DEADLY)} more workers die, each at another failpoint",
-        die_everywhere, killed=len(DEADLY), seconds=15.0,
+        does.die_everywhere, killed=len(DEADLY), seconds=15.0,
     ),
-    "stop-short": Fault("a worker is stopped for half its lease", partial(halt, LEASE_SECONDS / 2)),
-    "stop-long": Fault("a worker is stopped for twice its lease", partial(halt, LONG), killed=1),
+    "stop-short": Fault(
+        "a worker is stopped for half its lease", partial(does.halt, LEASE_SECONDS / 2)
+    ),
+    "stop-long": Fault(
+        "a worker is stopped for twice its lease", partial(does.halt, LONG), killed=1
+    ),
+    "stop-all": Fault(
+        "all workers are stopped for twice their lease", partial(does.halt_all, LONG), killed=3
+    ),
     "blocked-loop": Fault(
-        "the event loop of a worker is blocked for twice its lease", partial(wait, LONG),
+        "the event loop of a worker is blocked for twice its lease", partial(does.wait, LONG),
         Setting(failpoint=f"after_answer:900:{LONG:g}"), killed=1,
     ),
-    "rolling": Fault("workers are replaced one by one", roll, within=1.0),
-    "store-restart": Fault("the store is killed and starts again after 1 s", restart_store),
-    "store-stop": Fault("the store is stopped for 20 s", halt_store),
+    "rolling": Fault("workers are replaced one by one", does.roll, within=1.0),
+    "twice": Fault(
+        "workers make every call to the store twice", partial(does.wait, does.TROUBLE_SECONDS),
+        Setting(twice=True),
+    ),
+}  # fmt: skip
+STORE = {
+    "store-restart": Fault("the store is killed and starts again after 1 s", does.restart_store),
+    "store-stop": Fault("the store is stopped for 20 s", does.halt_store),
+    "store-stutter": Fault("the store is stopped for 0.3 s, ten times", does.stutter),
     "store-sleep": Fault(
-        "DEBUG SLEEP for 5 s", partial(command, ("DEBUG", "SLEEP", "5"), 1, 0.0)
+        "DEBUG SLEEP for 5 s", partial(does.command, ("DEBUG", "SLEEP", "5"), 1, 0.0)
     ),
-    "clients": Fault("every connection is closed by CLIENT KILL, ten times", kill_clients),
+    "clients": Fault("every connection is closed by CLIENT KILL, ten times", does.kill_clients),
+    "maxclients": Fault(
+        "the store takes no more connections for 3 s (maxclients)",
+        partial(does.shut_out, "maxclients", 1),
+    ),
+    "password": Fault(
+        "the store has another password for 3 s", partial(does.shut_out, "requirepass", "other")
+    ),
+    "read-only": Fault("the store takes itself for a replica for 3 s", does.demote),
     "scripts": Fault(
-        "SCRIPT FLUSH, ten times", partial(command, ("SCRIPT", "FLUSH"), 10, 0.2)
+        "SCRIPT FLUSH, ten times", partial(does.command, ("SCRIPT", "FLUSH"), 10, 0.2)
     ),
-    "groups": Fault("XGROUP DESTROY of every queue", destroy_groups),
-    "flush": Fault("FLUSHALL", partial(command, ("FLUSHALL",), 1, 0.0), explained=GONE),
-    "file-lost": Fault("the store is killed and its file deleted", lose_file, explained=GONE),
-    "memory": Fault("maxmemory is reached for 3 s", fill_memory),
-    "disk": Fault("the append-only file cannot grow for 3 s (prlimit)", fill_disk),
+    "groups": Fault("XGROUP DESTROY of every queue", does.destroy_groups),
+    "flush": Fault("FLUSHALL", partial(does.command, ("FLUSHALL",), 1, 0.0), gone=True),
+    "file-lost": Fault("the store is killed and its file deleted", does.lose_file, gone=True),
+    "rewrite": Fault("BGREWRITEAOF, ten times", does.rewrite_file),
+    "memory": Fault("maxmemory is reached for 3 s", does.fill_memory),
+    "disk": Fault(
+        "the disk is full for 3 s (tmpfs)", does.fill_disk, Setting("on a small disk"), lacks=_mount
+    ),
+    "file-size": Fault("the append-only file cannot grow for 3 s (prlimit)", does.bound_file),
     "clock-forward": Fault(
-        "the store's clock jumps 1 min ahead, 3 s later back", partial(step_clock, 60),
-        Setting(clock=True), slack=STEP_SECONDS, needs=find_faketime,
+        "the store's clock jumps 1 min ahead, 3 s later back", partial(does.step_clock, 60),
+        CLOCKED, slack=STEP_SECONDS, lacks=_faketime,
     ),
     "clock-back": Fault(
-        "the store's clock jumps 1 min back, 3 s later ahead", partial(step_clock, -60),
-        Setting(clock=True), slack=STEP_SECONDS, needs=find_faketime,
+        "the store's clock jumps 1 min back, 3 s later ahead", partial(does.step_clock, -60),
+        CLOCKED, slack=STEP_SECONDS, lacks=_faketime,
     ),
-    "replies": Fault("one reply in 20 of the store is lost, for 3 s", drop_replies, PROXIED),
-    "delay": Fault(
-        "the store answers 30 ms later, for 3 s", partial(delay, 0.015), PROXIED
+}  # fmt: skip
+MASTERS = {
+    "sentinel": Fault(
+        "Sentinel: the master is killed", partial(does.lose_master, 0.0), SENTINEL, forgets=True
     ),
+    "sentinel-behind": Fault(
+        "Sentinel: the same, its replica 0.3 s behind",
+        partial(does.lose_master, BEHIND_SECONDS), SENTINEL, forgets=True,
+    ),
+    "sentinel-confirmed": Fault(
+        'Sentinel: the same with `confirm = "replica"`',
+        partial(does.lose_master, BEHIND_SECONDS), SENTINEL._replace(confirm="replica"),
+        forgets=True,
+    ),
+    "cluster": Fault(
+        "Cluster: the cell's master is killed", partial(does.lose_master, 0.0), CLUSTER,
+        forgets=True,
+    ),
+    "cluster-behind": Fault(
+        "Cluster: the same, its replica 0.3 s behind",
+        partial(does.lose_master, BEHIND_SECONDS), CLUSTER, forgets=True,
+    ),
+    "cluster-confirmed": Fault(
+        'Cluster: the same with `confirm = "replica"`',
+        partial(does.lose_master, BEHIND_SECONDS), CLUSTER._replace(confirm="replica"),
+        forgets=True,
+    ),
+    "slot-by-key": Fault(
+        "Cluster: the cell's slot moves key by key, for 1 s", partial(does.move_slot, False),
+        CLUSTER,
+    ),
+    "slot-at-once": Fault(
+        "Cluster: the cell's slot moves at once", partial(does.move_slot, True), CLUSTER,
+        lacks=_slot_at_once,
+    ),
+}  # fmt: skip
+NETWORK = {
+    "replies": Fault("one reply in 20 of the store is lost, for 3 s", does.drop_replies, PROXIED),
+    "delay": Fault("the store answers 30 ms later, for 3 s", partial(does.delay, 0.015), PROXIED),
     "long-delay": Fault(
-        "the store answers 100 ms later, for 3 s", partial(delay, 0.05), PROXIED
+        "the store answers 100 ms later, for 3 s", partial(does.delay, 0.05), PROXIED
     ),
-    "cut": Fault("connections to the store are cut ten times", cut, PROXIED),
-    "half-open": Fault("connections to the store are half open for 3 s", half_open, PROXIED),
-    "hang": Fault("the provider does not answer for 3 s", partial(answer_badly, "hang")),
+    "cut": Fault("connections to the store are cut ten times", does.cut, PROXIED),
+    "half-open": Fault("connections to the store are half open for 3 s", does.half_open, PROXIED),
+}
+PROVIDER = {
+    "hang": Fault("the provider does not answer for 3 s", partial(does.answer_badly, "hang")),
     "reset": Fault(
-        "the provider resets after one byte, for 3 s", partial(answer_badly, "reset")
+        "the provider resets after one byte, for 3 s", partial(does.answer_badly, "reset")
     ),
-    "500": Fault("the provider answers 500 for 3 s", partial(answer_badly, "500")),
+    "500": Fault("the provider answers 500 for 3 s", partial(does.answer_badly, "500")),
     "garbage": Fault(
-        "the provider answers what is not HTTP, for 3 s", partial(answer_badly, "garbage")
+        "the provider answers what is not HTTP, for 3 s", partial(does.answer_badly, "garbage")
     ),
     "truncated": Fault(
-        "the provider answers half a JSON body for 3 s", partial(answer_badly, "truncated")
+        "the provider answers half a JSON body for 3 s", partial(does.answer_badly, "truncated")
     ),
     "partial": Fault(
-        "the provider answers one of 20 messages for 3 s", partial(answer_badly, "partial"),
+        "the provider answers one of 20 messages for 3 s", partial(does.answer_badly, "partial"),
         Setting(batch=20),
     ),
-    "refused": Fault("the provider refuses connections for 3 s", refuse),
+    "refused": Fault("the provider refuses connections for 3 s", does.refuse),
+    "provider-half-open": Fault(
+        "connections to the provider are half open for 3 s", does.ignore
+    ),
 }  # fmt: skip
+FAULTS = {**WORKERS, **STORE, **MASTERS, **NETWORK, **PROVIDER}

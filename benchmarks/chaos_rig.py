@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.chaos_store import Server
 from benchmarks.checker import Expected, Final, Journals
@@ -22,7 +21,9 @@ from dispatcher.engine.ingest import Ingest, OpenBatch, Recipient, Submission
 from dispatcher.engine.runtime import create_providers
 from dispatcher.errors import StoreUnavailable
 from dispatcher.messages import Content, new_ulid
-from dispatcher.store.opening import Store, open_store
+from dispatcher.store.confirming import Confirm
+from dispatcher.store.opening import Store
+from tests.faults.nodes import Cluster, Watched
 from tests.faults.proxy import Proxy
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,7 @@ END_SECONDS = 30.0
 CONFIG = """
 [store]
 url = "{url}"
+confirm = "{confirm}"
 [worker]
 lease = "{lease:g}s"
 port = 0
@@ -89,10 +91,15 @@ def ways(rate: float) -> tuple[Way, Way]:
 
 
 class Setting(NamedTuple):
-    """How a run differs from others: workers under a supervisor, the store behind a proxy, messages
-    per request, a store whose clock can be moved, and the failpoints of the first worker."""
+    """How a run differs from others: which servers are the store and how it confirms what is
+    accepted, workers under a supervisor or with every call made twice, the store behind a proxy,
+    messages per request, a store whose clock can be moved, and the failpoints of the first
+    worker."""
 
+    servers: Literal["one", "on a small disk", "behind Sentinel", "cluster"] = "one"
+    confirm: Confirm = "memory"
     supervised: bool = False
+    twice: bool = False
     proxied: bool = False
     batch: int = 1
     clock: bool = False
@@ -100,24 +107,28 @@ class Setting(NamedTuple):
 
 
 class Site:
-    """One run under way. `clock` is what to add to the store's time to get monotonic time, `struck`
-    is when the last fault was injected; `wrong` collects what went wrong besides the messages."""
+    """One run under way. Its store is `server`, or `nodes` where it has several. `clock` is what to
+    add to the store's time to get monotonic time, `struck` is when the last fault was injected,
+    `behind` for how many seconds the replica had heard nothing by then; `wrong` collects what went
+    wrong besides the messages."""
 
-    def __init__(
-        self, folder: Path, setting: Setting, lanes: tuple[Way, ...], server: Server
-    ) -> None:
-        self.folder, self.setting, self.lanes, self.server = folder, setting, lanes, server
+    server: Server
+    nodes: Watched | Cluster
+    store: Store
+    proxy: Proxy
+
+    def __init__(self, folder: Path, setting: Setting, lanes: tuple[Way, ...]) -> None:
+        self.folder, self.setting, self.lanes = folder, setting, lanes
         self.sink = StampingSink(folder / "arrivals")
         self.began = time.monotonic()
         self.clock = time.monotonic() - time.time()
         self.struck = self.began
+        self.behind = 0.0
         self.workers: list[subprocess.Popen[bytes]] = []
         self.heard: list[str] = []
         self.wrong: list[str] = []
         self._expected: dict[int, Expected] = {}
         self._batches: dict[str, OpenBatch] = {}
-        self.store: Store
-        self.proxy: Proxy
         self._path = folder / "dispatcher.toml"
 
     @property
@@ -133,10 +144,12 @@ class Site:
     def configure(self, url: str) -> Config:
         """Write the configuration of the workers."""
         processes = WORKERS if self.setting.supervised else 1
-        tables = [CONFIG.format(url=url, lease=LEASE_SECONDS, processes=processes)]
+        values = {"url": url, "confirm": self.setting.confirm, "lease": LEASE_SECONDS}
+        tables = [CONFIG.format(processes=processes, **values)]
         for way in self.lanes:
-            values = {**way._asdict(), "url": self.sink.url, "batch": self.setting.batch}
-            tables.append(TABLES.format(**values))
+            tables.append(
+                TABLES.format(**way._asdict(), url=self.sink.url, batch=self.setting.batch)
+            )
             self.sink.delay(way.path, ANSWER_SECONDS)
         self._path.write_text("".join(tables))
         return load(self._path, {})
@@ -151,7 +164,8 @@ class Site:
 
     def spawn(self, failpoint: str = "") -> subprocess.Popen[bytes]:
         """Start one more worker, or the supervisor of all."""
-        command = [sys.executable, "-m", "dispatcher", "worker", "--config", str(self._path)]
+        program = "benchmarks.twice" if self.setting.twice else "dispatcher"
+        command = [sys.executable, "-m", program, "worker", "--config", str(self._path)]
         environ = {**os.environ, "PYTHONPATH": str(ROOT), failpoints.VARIABLE: failpoint}
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, cwd=self.folder, stderr=log, env=environ)
@@ -324,23 +338,3 @@ def _end(worker: subprocess.Popen[bytes]) -> int:
 
 async def _names(store: Store, pattern: str) -> list[bytes]:
     return [name async for name in store.client.scan_iter(pattern, 1000)]
-
-
-@asynccontextmanager
-async def site(folder: Path, setting: Setting, rate: float) -> AsyncIterator[tuple[Site, Store]]:
-    """A run that is ready to send, and the store as its producer reaches it."""
-    async with AsyncExitStack() as stack:
-        server = Server(folder / "store", setting.clock)
-        stack.callback(server.kill)
-        await server.start()
-        run = Site(folder, setting, ways(rate), server)
-        stack.callback(run.close)
-        config = run.configure(server.url)
-        run.store = near = await stack.enter_async_context(open_store(config.store))
-        if setting.proxied:
-            run.proxy = await stack.enter_async_context(Proxy(run.store))
-            config = run.configure(run.proxy.url)
-            near = await stack.enter_async_context(open_store(config.store))
-        run.open_batches(config)
-        await run.start_workers()
-        yield run, near

@@ -11,16 +11,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from redis.exceptions import RedisError
 
 from benchmarks import machine
 from benchmarks.arrivals import promise
 from benchmarks.chaos_faults import FAULTS, Fault
-from benchmarks.chaos_rig import GRANTED_SECONDS, Site, Way, site
-from benchmarks.checker import Finding, Journals, Pace, check, pace, recovery, story
+from benchmarks.chaos_opening import site
+from benchmarks.chaos_rig import GRANTED_SECONDS, Site, Way
+from benchmarks.checker import NEVER, Finding, Journals, Pace, check, pace, recovery, story
+from dispatcher.errors import DispatcherError
 from dispatcher.store.opening import Store
 
 MEMORY_BYTES = 3_000_000
 """What a store may use more than at its start when nothing is left in it: scripts, buffers."""
+TOLD_SECONDS = 0.25
+"""How much later than the store did it the producer may note that messages were accepted."""
 STORIES = 3
 LOG_LINES = 20
 
@@ -33,15 +38,19 @@ class Load(NamedTuple):
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What one run came to. `bounds` is empty where nothing is promised; `kept` says whether the
-    limits were, with `slack_ms` the delay that explains the worst burst and `stall_ms` the worst
-    stall of the provider, which stamps late then; `wrong` lists what is not as it should be."""
+    """What one run came to. `after` is with how many arrivals the fault was injected. Of the `lost`
+    and `forgotten` messages `unexplained` are those that the fault does not take along; `bounds` is
+    empty where nothing is promised; `kept` says whether the limits were, with `slack_ms` the delay
+    that explains the worst burst and `stall_ms` the worst stall of the provider, which stamps late
+    then; `wrong` lists what is not as it should be."""
 
     fault: str
     seed: int
+    after: int = 0
     messages: int
     lost: int
     forgotten: int
+    unexplained: int = 0
     twice: dict[str, int]
     bounds: dict[str, int]
     unknown: int
@@ -69,34 +78,45 @@ class _Seen(NamedTuple):
     memory: int
 
 
-async def run(name: str, seed: int, load: Load) -> tuple[Outcome, dict[str, Any]]:
-    """Inflict one fault once; what came of it, and the conditions."""
+def schedule(seed: int, rate: float) -> tuple[int, random.Random]:
+    """After how many arrivals a fault is injected, and what decides all that is left to chance in
+    it: the same for the same seed."""
+    dice = random.Random(seed)
+    return int(rate * dice.uniform(1, 2)), dice
+
+
+async def run(name: str, seed: int, load: Load, program: str) -> tuple[Outcome, dict[str, Any]]:
+    """Inflict one fault once, on a store of this program; what came of it, and the conditions."""
     fault = FAULTS[name]
+    after, dice = schedule(seed, load.rate)
     with tempfile.TemporaryDirectory() as folder:
-        async with site(Path(folder), fault.setting, load.rate) as (place, near):
+        async with site(Path(folder), fault.setting, load.rate, program) as (place, near):
             conditions = machine.describe(await place.store.client.info())
             memory = await place.memory()
-            await _inflict(place, near, fault, seed, fault.seconds or load.seconds)
+            await _inflict(place, near, fault, after, dice, fault.seconds or load.seconds)
             seen = await _look(place, fault, memory)
             outcome = _outcome(place, fault, seen)
-            outcome.fault, outcome.seed = name, seed
+            outcome.fault, outcome.seed, outcome.after = name, seed, after
             outcome.wrong = [*place.wrong, *_wrong(fault, outcome)]
             if outcome.wrong:
                 _tell(place, outcome, seen)
             return outcome, conditions
 
 
-async def _inflict(place: Site, near: Store, fault: Fault, seed: int, seconds: float) -> None:
-    """Produce, inject at the seeded time, drain."""
-    dice = random.Random(seed)
+async def _inflict(
+    place: Site, near: Store, fault: Fault, after: int, dice: random.Random, seconds: float
+) -> None:
+    """Produce, inject after so many arrivals, drain. What fails in that is told with the rest."""
     place.sink.stall()
     producing = asyncio.create_task(place.produce(seconds, near))
     try:
-        await place.arrived(int(place.rate * dice.uniform(1, 2)))
+        await place.arrived(after)
         place.struck = time.monotonic()
         await fault.inject(place, dice)
         await producing
         await place.drain()
+    except (DispatcherError, RedisError, TimeoutError) as error:
+        place.wrong.append(f"the run broke off: {error or type(error).__name__}")
     finally:
         producing.cancel()
         await asyncio.gather(producing, return_exceptions=True)
@@ -124,15 +144,16 @@ async def _look(place: Site, fault: Fault, memory: int) -> _Seen:
 
 def _outcome(place: Site, fault: Fault, seen: _Seen) -> Outcome:
     found, paces = seen.finding, seen.paces.values()
-    bounds = {way.name: _bound(way, fault, seen.unclear) for way in place.lanes}
+    bounds = {way.name: _bound(way, place, fault, seen.unclear) for way in place.lanes}
     return Outcome(
         fault="",
         seed=0,
         messages=found.messages,
         lost=len(found.lost),
         forgotten=len(found.forgotten),
+        unexplained=len(_unexplained(place, fault, seen)),
         twice={way.name: len(found.twice.get(way.path, ())) for way in place.lanes},
-        bounds={} if fault.explained else bounds,
+        bounds={} if fault.gone else bounds,
         unknown=len(found.unknown),
         taken=len(found.taken),
         ended=len(found.ended),
@@ -146,16 +167,31 @@ def _outcome(place: Site, fault: Fault, seen: _Seen) -> Outcome:
     )
 
 
-def _bound(way: Way, fault: Fault, unclear: int) -> int:
+def _bound(way: Way, place: Site, fault: Fault, unclear: int) -> int:
     """How many messages may be sent twice."""
+    seconds = place.behind + GRANTED_SECONDS if fault.forgets else 0.0
     if way.name == "hold":
-        return 0
-    return round(fault.killed * way.rate * GRANTED_SECONDS) + unclear
+        return round(way.rate * seconds)
+    return round(way.rate * (seconds + fault.killed * GRANTED_SECONDS)) + unclear
+
+
+def _unexplained(place: Site, fault: Fault, seen: _Seen) -> list[int]:
+    """Messages that are lost or forgotten although the fault does not take them along: it takes
+    those that were accepted when the store had forgotten all, or what its replica did not hear."""
+    missing = [*seen.finding.lost, *seen.finding.forgotten]
+    since = NEVER if fault.gone else place.struck - place.behind - TOLD_SECONDS
+    if not fault.gone and (not fault.forgets or fault.setting.confirm == "replica"):
+        return missing
+    accepted = seen.journals.expected
+    return [to for to in missing if not since <= accepted[to].at <= place.struck + TOLD_SECONDS]
 
 
 def _wrong(fault: Fault, outcome: Outcome) -> Iterator[str]:
-    if (outcome.lost or outcome.forgotten) and not fault.explained:
-        yield f"{outcome.lost} lost, {outcome.forgotten} forgotten"
+    if outcome.unexplained:
+        yield (
+            f"{outcome.lost} lost, {outcome.forgotten} forgotten, "
+            f"{outcome.unexplained} of them unexplained"
+        )
     for way, bound in outcome.bounds.items():
         if outcome.twice[way] > bound:
             yield f"{outcome.twice[way]} of {way} sent twice, at most {bound} may be"
@@ -182,7 +218,8 @@ def _tell(place: Site, outcome: Outcome, seen: _Seen) -> None:
 
 def _suspects(outcome: Outcome, found: Finding) -> Sequence[int]:
     """Messages of which something is wrong, each once."""
-    suspects = [*found.lost, *found.forgotten, *found.ended, *found.strays]
+    missing = [*found.lost, *found.forgotten] if outcome.unexplained else []
+    suspects = [*missing, *found.ended, *found.strays]
     for way, bound in outcome.bounds.items():
         if outcome.twice[way] > bound:
             suspects += found.twice[f"/{way}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import shutil
 import socket
@@ -13,23 +14,22 @@ from pathlib import Path
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from dispatcher.store.embedded import find_server
-
 START_SECONDS = 30.0
-OPTIONS = (
-    *("--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
-    *("--maxmemory-policy", "noeviction", "--enable-debug-command", "yes"),
-)
+DURABLE = (
+    'save ""', "appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction",
+    "repl-diskless-sync-delay 0", "enable-debug-command yes",
+)  # fmt: skip
+"""Lines of configuration that every server of a chaos run has."""
 
 
 class Server:
     """A Valkey or Redis server with an append-only file in `folder`. With `clock` (libfaketime) its
     time can be moved."""
 
-    def __init__(self, folder: Path, clock: bool = False) -> None:
+    def __init__(self, folder: Path, program: str, clock: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = int(free.getsockname()[1])
-        self.folder = folder
+        self.folder, self._program = folder, program
         self._time = folder.parent / "time"
         self._env = {**os.environ, **(movable(self._time) if clock else {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,11 +44,13 @@ class Server:
     async def start(self) -> None:
         """Start it and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [find_server(), "--port", str(self._port), "--dir", str(self.folder), *OPTIONS]
+        own = (f"port {self._port}", f"dir {self.folder}", "bind 127.0.0.1", *DURABLE)
+        file = self.folder.parent / "store.conf"
+        file.write_text("\n".join([*own, ""]))
         with (self.folder.parent / "store.log").open("ab") as log:
             # Python ignores SIGXFSZ, and so does then the server: its writes fail instead.
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=self._env, restore_signals=False
+                [self._program, file], stdout=log, stderr=log, env=self._env, restore_signals=False
             )
         client = aioredis.Redis.from_url(self.url)
         try:
@@ -78,6 +80,19 @@ class Server:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+
+def version(program: str) -> tuple[str, int]:
+    """Name and major version of a server, as the program says: ("Valkey", 9). Raises ValueError for
+    a program that is no server."""
+    try:
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
+    except OSError as error:
+        raise ValueError(f"{program}: {error.strerror}") from None
+    found = re.match(r"(\w+) server v=(\d+)\.", told.stdout)
+    if found is None:
+        raise ValueError(f"{program} is neither a Redis nor a Valkey server")
+    return found[1], int(found[2])
 
 
 def find_faketime() -> str | None:
