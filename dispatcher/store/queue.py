@@ -256,11 +256,11 @@ class Queue:
         throttled: Iterable[tuple[str, int]] = (),
         breakers: Iterable[tuple[str, int, int, int]] = (),
     ) -> list[bool]:
-        """Write outcomes. `number` must be greater than that of the last settle of this worker
-        unless it is the very same call again; a lower one is of a call given up for lost and writes
-        nothing. Returns per settlement whether it was this worker's to write.
+        """Write outcomes. `number` counts the settles of this worker from 1 on; the very same call
+        again has the same, and a lower one is of a call given up for lost, which writes nothing.
+        Returns per settlement whether it was this worker's to write.
         `throttled` is (limit, pause in us), `breakers` (provider, answers, failures, 1 if down).
-        Raises WorkerLost."""
+        Raises WorkerLost, also where the store has forgotten the settle before."""
         plan = {
             "entries": [self._settlement(item) for item in settlements],
             "throttled": list(throttled),
@@ -273,6 +273,8 @@ class Queue:
         )  # fmt: skip
         if reply[0] == b"lost":
             raise WorkerLost(f"worker {worker} was declared dead")
+        if reply[0] == b"forgotten":
+            raise WorkerLost(f"the store has forgotten outcomes that worker {worker} had written")
         return [verdict == 1 for verdict in reply[1]]
 
     def leaves(self, move: Move) -> bool:

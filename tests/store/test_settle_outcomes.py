@@ -26,11 +26,23 @@ async def test_an_emptied_queue_disappears(cell: Cell) -> None:
 async def test_the_same_number_again_changes_nothing(cell: Cell) -> None:
     await cell.enqueue(4, size=2)
     first, second = await cell.claim_entries("w1")
-    assert await cell.settle("w1", settlement(first), number=7) == [True]
-    assert await cell.settle("w1", settlement(second), number=7) == [True]
+    assert await cell.settle("w1", settlement(first), number=1) == [True]
+    assert await cell.settle("w1", settlement(second), number=1) == [True]
     assert list((await cell.check()).values()) == ["sent", "sent", "held:w1", "held:w1"]
-    await cell.settle("w1", settlement(second), number=8)
+    await cell.settle("w1", settlement(second), number=2)
     assert list((await cell.check()).values()) == ["sent"] * 4
+
+
+async def test_nothing_is_written_where_the_settle_before_is_forgotten(cell: Cell) -> None:
+    await cell.enqueue(4)
+    (entry,) = await cell.claim_entries("w1")
+    rows = rows_of(entry)
+    await cell.settle("w1", settlement(entry, Status.SENT, rows[:1], done=False))
+    forgotten = settlement(entry, Status.SENT, rows[1:2], done=False)  # by a new master
+    with pytest.raises(WorkerLost, match="has forgotten outcomes that worker w1 had written"):
+        await cell.settle("w1", settlement(entry, Status.SENT, rows[2:]), number=3)
+    assert list((await cell.check()).values()) == ["sent", *["held:w1"] * 3]
+    assert await cell.settle("w1", forgotten, number=2) == [True]
 
 
 async def test_an_open_entry_keeps_what_is_not_known_yet(cell: Cell) -> None:

@@ -10,8 +10,9 @@
 --      sheets = {{first, last, n}...}}...},
 --      throttled = {{limit or lane:LANE, us}...}, breakers = {{provider, ok, failed, down}...}},
 --      7.. per entry: a value per sheet, a value per outcome, a letter per dead one, a body per move
--- returns {'lost'} | {'settled', verdicts}; a verdict is 1, or 0 for an entry
---      this worker no longer owns (nothing of it was written)
+-- returns {'lost'} | {'forgotten'} where the settle before this one is not known (nothing is written) |
+--      {'settled', verdicts}; a verdict is 1, or 0 for an entry this worker no longer owns (nothing of it
+--      was written)
 local worker = ARGV[3]
 if not registered(worker) then return { 'lost' } end
 local plan, verdicts = cmsgpack.unpack(ARGV[6]), {}
@@ -21,6 +22,9 @@ if tonumber(string.match(last, '^%d+') or '-1') >= tonumber(ARGV[4]) then
   for refused in string.gmatch(last, ' (%d+)') do verdicts[tonumber(refused)] = 0 end
   return { 'settled', verdicts }
 end
+-- A replica that took over may lack what this worker was told is written, retries and all: an entry whose
+-- last outcome comes now would be removed without the others.
+if tonumber(string.match(last, '^%d+') or '0') + 1 ~= tonumber(ARGV[4]) then return { 'forgotten' } end
 local ttl, now, blob = ARGV[5], clock(), 6
 local WORDS = { u = 'unknown', s = 'sent', f = 'undelivered', v = 'delivered', r = 'read', d = 'dead',
   e = 'expired', c = 'cancelled', x = 'suppressed' }
