@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from dispatcher.engine.clock import monotonic
@@ -22,6 +24,7 @@ class _Trouble:
     said: dict[StoreState, float] = field(default_factory=dict)
     told: set[StoreState] = field(default_factory=set)
     since: float = 0.0
+    eased: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Outage:
@@ -58,8 +61,18 @@ class Outage:
 
     def answered(self, role: str) -> None:
         """This role got what it asked for."""
-        if self._trouble.failing.pop((self._cell, role), None) and not self._trouble.failing:
-            self._end()
+        trouble = self._trouble
+        if trouble.failing.pop((self._cell, role), None):
+            trouble.eased.set()
+            trouble.eased.clear()
+            if not trouble.failing:
+                self._end()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before asking again, no longer than until a role is answered that was not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._trouble.eased.wait()
 
     def over(self) -> None:
         """The store is well, whatever a role may have met before."""

@@ -162,5 +162,5 @@ class Settler:
                 return verdicts
             except StoreUnavailable as error:
                 self._outage.failed("settle", error)
-                await asyncio.sleep(pause)
+                await self._outage.pause(pause)
                 pause = min(pause * 2, 2.0)
