@@ -168,11 +168,13 @@ def _outcome(place: Site, fault: Fault, seen: _Seen) -> Outcome:
 
 
 def _bound(way: Way, place: Site, fault: Fault, unclear: int) -> int:
-    """How many messages may be sent twice."""
+    """How many messages may be sent twice. Where a store forgets, workers start anew, which is as
+    if all of them were killed."""
     seconds = place.behind + GRANTED_SECONDS if fault.forgets else 0.0
     if way.name == "hold":
         return round(way.rate * seconds)
-    return round(way.rate * (seconds + fault.killed * GRANTED_SECONDS)) + unclear
+    deaths = fault.killed + fault.forgets
+    return round(way.rate * (seconds + deaths * GRANTED_SECONDS)) + unclear
 
 
 def _unexplained(place: Site, fault: Fault, seen: _Seen) -> list[int]:
