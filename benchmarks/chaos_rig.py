@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -187,25 +188,32 @@ class Site:
     async def produce(self, seconds: float, store: Store) -> None:
         """Hand in what the lanes can send in that time, half of it at once."""
         total = [int(way.rate * seconds) // PART * PART for way in self.lanes]
-        for way, count in zip(self.lanes, total, strict=True):
-            await self._submit(way, range(0, count // 2, PART), store)
+        halves = [-(-count // 2 // PART) * PART for count in total]
+        await self._submit(store, [range(0, half, PART) for half in halves])
         steps = max(1, int(seconds / 2 / STEP_SECONDS))
         for step in range(steps):
-            for way, count in zip(self.lanes, total, strict=True):
-                firsts = range(-(-(count // 2) // PART) * PART, count, PART)
-                await self._submit(way, firsts[step::steps], store)
+            later = zip(halves, total, strict=True)
+            await self._submit(store, [range(*ends, PART)[step::steps] for ends in later])
             await asyncio.sleep(STEP_SECONDS)
 
-    async def _submit(self, way: Way, firsts: range, store: Store) -> None:
+    async def _submit(self, store: Store, firsts: Sequence[range]) -> None:
+        """Hand in these parts of each lane at once; those that are confirmed together share the
+        wait."""
+        calls = [
+            self._submit_part(store, way, first)
+            for way, parts in zip(self.lanes, firsts, strict=True)
+            for first in parts
+        ]
+        await asyncio.gather(*calls)
+
+    async def _submit_part(self, store: Store, way: Way, first: int) -> None:
         batch = self._batches[way.name]
-        for first in firsts:
-            listed = [Recipient(i, way.to(i), carrier="one") for i in range(first, first + PART)]
-            part = batch.part(first, listed)
-            await batch.enqueue_patiently(store.queue, part, DRAIN_SECONDS, self.heard.append)
-            at, name = time.monotonic(), batch.envelope.batch
-            for recipient in listed:
-                expected = Expected(f"{name}-{recipient.index}", way.path, at)
-                self._expected[int(recipient.to)] = expected
+        listed = [Recipient(i, way.to(i), carrier="one") for i in range(first, first + PART)]
+        part = batch.part(first, listed)
+        await batch.enqueue_patiently(store.queue, part, DRAIN_SECONDS, self.heard.append)
+        at, name = time.monotonic(), batch.envelope.batch
+        for recipient in listed:
+            self._expected[int(recipient.to)] = Expected(f"{name}-{recipient.index}", way.path, at)
 
     async def arrived(self, count: int) -> None:
         """Wait until so many requests have arrived."""
