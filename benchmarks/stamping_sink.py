@@ -8,8 +8,8 @@ prints its port and obeys the lines on its stdin, each with a line on its stdout
 `delay PATH MILLISECONDS`            answer requests of a path later; 0 ends it
 `trouble KIND`                       from now on take requests and answer badly; `none` ends it
 `close`, `open`                      refuse connections; take them again
-`deaf`, `hear`                       leave connections open, old and new ones, and read nothing;
-                                     read new ones again: those that were there stay dead
+`deaf`, `hear`                       leave connections open, old and new ones, and heed nothing;
+                                     heed new ones again: those that were there stay dead
 `unclear PATH`                       how many messages were taken without an answer that says so
 `stall`                              the worst stall of this process since the first `stall`, in us
 `end`                                write FILE and leave
@@ -161,10 +161,9 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def die(self) -> None:
-        """Stay open, and neither read nor answer any more."""
+        """Stay open, and take and answer nothing any more."""
         self._forsake()
         self._dead = True
-        cast(asyncio.ReadTransport, self._transport).pause_reading()
 
     def _forsake(self) -> None:
         self._faults.unclear[self._path] += self._owed
@@ -172,7 +171,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._read = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        self._parser.feed_data(data)
+        if not self._dead:
+            self._parser.feed_data(data)
 
     def on_message_begin(self) -> None:
         self._first, self._path, self._body = self._read, "", b""
@@ -256,7 +256,7 @@ class StampingSink:
         self._ask("close" if refused else "open")
 
     def deafen(self, deaf: bool) -> None:
-        """Read nothing, or read the connections that are opened from now on."""
+        """Heed nothing, or the connections that are opened from now on."""
         self._ask("deaf" if deaf else "hear")
 
     def unclear(self, path: str) -> int:
