@@ -33,7 +33,8 @@ KEEP_ALIVE_SECONDS = 30.0
 LIFETIME_SECONDS = 300.0
 """Age at which a connection gives way to one at the addresses of that time."""
 FRESH_SECONDS = 1.0
-"""A connection idle for longer is looked at before it is trusted with a request."""
+"""A connection idle for longer is looked at before it is trusted with a request, and is not trusted
+any more when another one gets no answer."""
 
 
 class _Waiting(NamedTuple):
@@ -269,7 +270,10 @@ class Pool:
             self._timer = None
 
     def _expire(self, now: float) -> None:
-        for connection in [item for item in self._connections if item.until <= now]:
+        late = [item for item in self._connections if item.until <= now]
+        if any(item.busy for item in late):  # what was idle meanwhile may be as dead
+            late += [item for item in self._idle if item.since < now - FRESH_SECONDS]
+        for connection in late:
             connection.expire()
         clock = monotonic()
         late = [item for item in self._waiting if item.write_by <= clock]

@@ -225,6 +225,28 @@ async def test_a_connection_idle_for_long_is_looked_at_first(
     assert [len(item.bodies) for item in server.peers] == [1, 1]
 
 
+async def test_a_connection_idle_for_long_goes_with_one_that_gets_no_answer(
+    serve: Serve, lean: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something on the way has forgotten all connections: not each of them needs to find out."""
+    monkeypatch.setattr(pool, "FRESH_SECONDS", 0.0)
+    forgotten: set[int] = set()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.read()
+            if peer.number not in forgotten:
+                await peer.write(OK)
+
+    server = await serve(script)
+    client = lean()
+    await client.ask_all(server.url, [b"one", b"two", b"three"])
+    forgotten |= {peer.number for peer in server.peers}
+    assert (await client.ask(server.url, timeout=0.1)).delivery is Delivery.UNKNOWN
+    await settle(client, "0 busy, 0 idle, 0 connecting, 0 waiting")
+    assert (await client.ask(server.url)).delivery is Delivery.ANSWERED
+
+
 async def test_a_loop_that_stood_still_reads_before_it_gives_up(
     serve: Serve, lean: MakeClient
 ) -> None:
