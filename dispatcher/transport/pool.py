@@ -219,13 +219,19 @@ class Pool:
         raise failure
 
     async def _dial_address(self, address: str) -> Connection:
-        _, connection = await self._loop.create_connection(
-            lambda: Connection(self),
-            address,
-            self._origin.port,
-            ssl=self._context,
-            server_hostname=self._origin.host if self._context is not None else None,
-        )
+        connection = Connection(self)
+        try:
+            await self._loop.create_connection(
+                lambda: connection,
+                address,
+                self._origin.port,
+                ssl=self._context,
+                server_hostname=self._origin.host if self._context is not None else None,
+            )
+        except BaseException:
+            # uvloop does not say that one is gone which was cancelled as it opened.
+            self._connections.discard(connection)
+            raise
         return connection
 
     def _failed(self, error: Exception) -> None:
@@ -270,10 +276,10 @@ class Pool:
             self._timer = None
 
     def _expire(self, now: float) -> None:
-        late = [item for item in self._connections if item.until <= now]
-        if any(item.busy for item in late):  # what was idle meanwhile may be as dead
-            late += [item for item in self._idle if item.since < now - FRESH_SECONDS]
-        for connection in late:
+        overdue = [item for item in self._connections if item.until <= now]
+        if any(item.busy for item in overdue):  # what was idle meanwhile may be as dead
+            overdue += [item for item in self._idle if item.since < now - FRESH_SECONDS]
+        for connection in overdue:
             connection.expire()
         clock = monotonic()
         late = [item for item in self._waiting if item.write_by <= clock]

@@ -290,3 +290,19 @@ async def test_a_result_that_cannot_be_taken_harms_nobody_else(
     assert result.delivery is Delivery.ANSWERED
     assert len(server.peers) == 1
     assert "no room" in caplog.text
+
+
+async def test_it_closes_whatever_connections_are_being_opened(
+    serve: Serve, lean: MakeClient
+) -> None:
+    """An event loop need not say of a connection that it is gone when it was cancelled as it
+    opened."""
+    server = await serve(silent)
+    for turns in range(12):
+        client = lean()
+        client.send(server.url)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await client.transport.close()
+        assert state(client) == "0 busy, 0 idle, 0 connecting, 0 waiting"
