@@ -19,15 +19,17 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from redis.exceptions import RedisError
 
 from benchmarks import machine
 from benchmarks.chaos_faults import FAULTS
 from benchmarks.chaos_run import Load, Outcome, run
 from benchmarks.chaos_store import version
 from benchmarks.figures import Table, number, print_table
+from dispatcher.errors import DispatcherError
 from dispatcher.store.embedded import find_server
 
 RATE = 2000.0
@@ -85,19 +87,31 @@ def _turns(faults: Sequence[str], seed: int, minutes: float) -> Iterator[tuple[s
             yield name, seed + turn
 
 
-async def _inflict(options: argparse.Namespace) -> tuple[list[Outcome], dict[str, Any]]:
-    """What came of every run, and the conditions of the last."""
-    outcomes, conditions = [], machine.describe({})
+class _Runs(NamedTuple):
+    """What came of the runs, the conditions of the last, and how many could not be made."""
+
+    outcomes: list[Outcome]
+    conditions: dict[str, Any]
+    broken: int
+
+
+async def _inflict(options: argparse.Namespace) -> _Runs:
+    outcomes, conditions, broken = [], machine.describe({}), 0
+    load = Load(options.rate, options.seconds)
     for name, seed in _turns(options.faults or list(FAULTS), options.seed, options.minutes):
         if lacking := FAULTS[name].lacks(options.server):
             print(f"{name}: skipped, {lacking}", flush=True)
             continue
-        load = Load(options.rate, options.seconds)
-        found, conditions = await run(name, seed, load, options.server)
+        try:
+            found, conditions = await run(name, seed, load, options.server)
+        except (DispatcherError, RedisError, OSError) as error:
+            print(f"{name}, seed {seed}: not run, {error or type(error).__name__}", flush=True)
+            broken += 1
+            continue
         verdict = "; ".join(found.wrong) or "as promised"
         print(f"{name}, seed {seed}, after {found.after:,} messages: {verdict}", flush=True)
         outcomes.append(found)
-    return outcomes, conditions
+    return _Runs(outcomes, conditions, broken)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,20 +151,19 @@ def _read(args: list[str]) -> tuple[argparse.Namespace, str]:
 def main(args: list[str]) -> int:
     """Command line of the benchmark."""
     options, title = _read(args)
-    outcomes, conditions = asyncio.run(_inflict(options))
-    print_table(title, table(outcomes))
-    _keep(title, options, conditions, outcomes)
-    return 1 if any(outcome.wrong for outcome in outcomes) else 0
+    runs = asyncio.run(_inflict(options))
+    if runs.outcomes:
+        print_table(title, table(runs.outcomes))
+        _keep(title, options, runs)
+    return 1 if runs.broken or any(outcome.wrong for outcome in runs.outcomes) else 0
 
 
-def _keep(
-    title: str, options: argparse.Namespace, conditions: dict[str, Any], found: Sequence[Outcome]
-) -> None:
+def _keep(title: str, options: argparse.Namespace, found: _Runs) -> None:
     """Save what was seen; where only some faults were inflicted, beside what was seen of others."""
     asked = {"seed": options.seed, "rate": options.rate, "seconds": options.seconds}
-    runs = [msgspec.to_builtins(outcome) for outcome in found]
+    runs = [msgspec.to_builtins(outcome) for outcome in found.outcomes]
     if options.faults:
         before = machine.saved(title).get(title, {}).get("runs", [])
         runs = [run for run in before if run["fault"] not in options.faults] + runs
         runs.sort(key=lambda run: list(FAULTS).index(run["fault"]))
-    machine.save(title, {"options": asked, "conditions": conditions, "runs": runs})
+    machine.save(title, {"options": asked, "conditions": found.conditions, "runs": runs})

@@ -43,6 +43,8 @@ class Fault(NamedTuple):
 
 
 def _faketime(program: str) -> str:
+    if version(program).allocator.startswith("jemalloc"):
+        return "faketime does not work with jemalloc"
     return "" if find_faketime() else "it needs Debian's package faketime"
 
 
@@ -56,8 +58,8 @@ def _mount(program: str) -> str:
 
 
 def _slot_at_once(program: str) -> str:
-    name, major = version(program)
-    return "" if name == "Valkey" and major >= 9 else "it needs Valkey 9.0 or later"
+    found = version(program)
+    return "" if found.name == "Valkey" and found.major >= 9 else "it needs Valkey 9.0 or later"
 
 
 PROXIED = Setting(proxied=True)

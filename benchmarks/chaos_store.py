@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
@@ -82,17 +83,24 @@ class Server:
             self._process.wait()
 
 
-def version(program: str) -> tuple[str, int]:
-    """Name and major version of a server, as the program says: ("Valkey", 9). Raises ValueError for
-    a program that is no server."""
+class Version(NamedTuple):
+    """Of a server: "Valkey", its major number, "jemalloc-5.3.0"."""
+
+    name: str
+    major: int
+    allocator: str
+
+
+def version(program: str) -> Version:
+    """What a program says that it is. Raises ValueError for one that is no server."""
     try:
         told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
     except OSError as error:
         raise ValueError(f"{program}: {error.strerror}") from None
-    found = re.match(r"(\w+) server v=(\d+)\.", told.stdout)
+    found = re.match(r"(\w+) server v=(\d+)\..* malloc=(\S+)", told.stdout)
     if found is None:
         raise ValueError(f"{program} is neither a Redis nor a Valkey server")
-    return found[1], int(found[2])
+    return Version(found[1], int(found[2]), found[3])
 
 
 def find_faketime() -> str | None:
