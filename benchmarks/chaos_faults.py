@@ -137,32 +137,28 @@ STORE = {
         CLOCKED, slack=STEP_SECONDS, lacks=_faketime,
     ),
 }  # fmt: skip
+
+
+def _failovers(name: str, whose: str, setting: Setting) -> dict[str, Fault]:
+    """A master dies whose replica has heard of everything, or of less; the latter also where what
+    is accepted waits for it."""
+    behind = partial(does.lose_master, BEHIND_SECONDS)
+    confirmed = setting._replace(confirm="replica")
+    words = f"{whose}: the same, its replica {BEHIND_SECONDS:g} s behind"
+    return {
+        name: Fault(
+            f"{whose}: the master is killed", partial(does.lose_master, 0.0), setting, forgets=True
+        ),
+        f"{name}-behind": Fault(words, behind, setting, forgets=True),
+        f"{name}-confirmed": Fault(
+            f'{words}, `confirm = "replica"`', behind, confirmed, forgets=True
+        ),
+    }
+
+
 MASTERS = {
-    "sentinel": Fault(
-        "Sentinel: the master is killed", partial(does.lose_master, 0.0), SENTINEL, forgets=True
-    ),
-    "sentinel-behind": Fault(
-        "Sentinel: the same, its replica 0.3 s behind",
-        partial(does.lose_master, BEHIND_SECONDS), SENTINEL, forgets=True,
-    ),
-    "sentinel-confirmed": Fault(
-        'Sentinel: the same with `confirm = "replica"`',
-        partial(does.lose_master, BEHIND_SECONDS), SENTINEL._replace(confirm="replica"),
-        forgets=True,
-    ),
-    "cluster": Fault(
-        "Cluster: the cell's master is killed", partial(does.lose_master, 0.0), CLUSTER,
-        forgets=True,
-    ),
-    "cluster-behind": Fault(
-        "Cluster: the same, its replica 0.3 s behind",
-        partial(does.lose_master, BEHIND_SECONDS), CLUSTER, forgets=True,
-    ),
-    "cluster-confirmed": Fault(
-        'Cluster: the same with `confirm = "replica"`',
-        partial(does.lose_master, BEHIND_SECONDS), CLUSTER._replace(confirm="replica"),
-        forgets=True,
-    ),
+    **_failovers("sentinel", "Sentinel", SENTINEL),
+    **_failovers("cluster", "Cluster", CLUSTER),
     "slot-by-key": Fault(
         "Cluster: the cell's slot moves key by key, for 1 s", partial(does.move_slot, False),
         CLUSTER,

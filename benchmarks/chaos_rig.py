@@ -20,6 +20,7 @@ from dispatcher import failpoints
 from dispatcher.config import Config, load
 from dispatcher.engine.ingest import Ingest, OpenBatch, Recipient, Submission
 from dispatcher.engine.runtime import create_providers
+from dispatcher.engine.settler import COALESCE_SECONDS
 from dispatcher.errors import StoreUnavailable
 from dispatcher.messages import Content, new_ulid
 from dispatcher.store.confirming import Confirm
@@ -34,6 +35,8 @@ ANSWER_SECONDS = 0.02
 """How long the provider takes to answer."""
 GRANTED_SECONDS = 0.15 + ANSWER_SECONDS
 """What a worker may have been granted and not settled, in seconds of its rate."""
+SETTLED_SECONDS = COALESCE_SECONDS + ANSWER_SECONDS
+"""How long after a message was sent its outcome is written."""
 PART = 500
 STEP_SECONDS = 0.25
 DRAIN_SECONDS = 90.0

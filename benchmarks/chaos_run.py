@@ -17,7 +17,7 @@ from benchmarks import machine
 from benchmarks.arrivals import promise
 from benchmarks.chaos_faults import FAULTS, Fault
 from benchmarks.chaos_opening import site
-from benchmarks.chaos_rig import GRANTED_SECONDS, Site, Way
+from benchmarks.chaos_rig import GRANTED_SECONDS, SETTLED_SECONDS, Site, Way
 from benchmarks.checker import NEVER, Finding, Journals, Pace, check, pace, recovery, story
 from dispatcher.errors import DispatcherError
 from dispatcher.store.opening import Store
@@ -168,9 +168,9 @@ def _outcome(place: Site, fault: Fault, seen: _Seen) -> Outcome:
 
 
 def _bound(way: Way, place: Site, fault: Fault, unclear: int) -> int:
-    """How many messages may be sent twice. Where a store forgets, workers start anew, which is as
-    if all of them were killed."""
-    seconds = place.behind + GRANTED_SECONDS if fault.forgets else 0.0
+    """How many messages may be sent twice. Where a store forgets, that is all that was granted or
+    settled meanwhile; and workers start anew, which is as if all of them were killed."""
+    seconds = place.behind + SETTLED_SECONDS + GRANTED_SECONDS if fault.forgets else 0.0
     if way.name == "hold":
         return round(way.rate * seconds)
     deaths = fault.killed + fault.forgets
