@@ -27,7 +27,6 @@ from dispatcher.convert import (
 )
 from dispatcher.errors import ConfigError
 from dispatcher.settings import (
-    MAIN_CELL,
     NAME,
     NAME_PATTERN,
     ApiConfig,
@@ -367,8 +366,7 @@ def _provider_names(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _places(config: Config) -> dict[str, str]:
-    providers = config.providers.items()
-    return {name: item.cell for name, item in providers if item.cell != MAIN_CELL}
+    return {name: item.cell for name, item in config.providers.items()}
 
 
 def _check_access(config: Config) -> None:

@@ -145,6 +145,10 @@ STORE_GAUGES = {
     "dispatcher_unfinished_messages": Shown(
         "Messages without an outcome: queued, held by workers or scheduled."
     ),
+    "dispatcher_leaving_entries": Shown(
+        "Entries, of up to 500 messages each, on their way to another cell. A worker carries them "
+        "within seconds: what stays cannot get there."
+    ),
     "dispatcher_dead_letters": Shown("Messages kept as dead or unknown, for an operator to see."),
     "dispatcher_lanes_suspended": Shown("Lanes that an operator has stopped.", ("provider",)),
     "dispatcher_workers": Shown("Workers registered in the store."),

@@ -69,8 +69,7 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     """`[store]`: which Redis. `max_queued` is in messages; `sentinel_username` and
     `sentinel_password` are for the sentinels themselves. `appendfsync` is of the embedded store,
     None is "everysec"; `confirm` is how safe messages must be before they count as accepted.
-    `places` are the cells of the providers that are not in the main one, which their own tables
-    say."""
+    `places` are the cells of the providers, which their own tables say."""
 
     derived: ClassVar = frozenset({"places"})
 

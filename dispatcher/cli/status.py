@@ -75,7 +75,13 @@ async def _totals(inspector: Inspector) -> dict[str, Any]:
             total, batches = total + view.total, batches + 1
             for status_name, count in view.counts.items():
                 counts[status_name] += count
-    return {"total": total, **counts, "batches": batches, "workers": await inspector.workers()}
+    return {
+        "total": total,
+        **counts,
+        "batches": batches,
+        "leaving": await inspector.leaving(),
+        "workers": await inspector.workers(),
+    }
 
 
 def _print(found: Mapping[str, Any]) -> None:

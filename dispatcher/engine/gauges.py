@@ -125,6 +125,7 @@ async def readings(found: Overlook, providers: Collection[str]) -> Readings:
     alone = {
         "unfinished_messages": store.unfinished,
         "dead_letters": store.letters,
+        "leaving_entries": store.leaving,
         "workers": len(store.workers),
         "store_memory_bytes": store.memory,
         "store_memory_limit_bytes": store.memory_most,

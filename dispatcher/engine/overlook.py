@@ -39,13 +39,13 @@ class Overlook(NamedTuple):
 
 
 async def overlook(survey: Survey, providers: Iterable[str], pause: float = 0.0) -> Overlook:
-    """Read all there is of these providers and of those the limits speak of; `pause` seconds after
-    each page leave the store to others. Raises StoreUnavailable."""
+    """Read all there is of these providers and of those that ever had messages; `pause` seconds
+    after each page leave the store to others. Raises StoreUnavailable."""
     limits: dict[str, LimitView] = {}
     async for page in survey.limit_pages():
         limits |= page
         await asyncio.sleep(pause)
-    known = {*providers, *(name.removeprefix(OWN) for name in limits if name.startswith(OWN))}
+    known = {*providers, *await survey.providers()}
     lanes: dict[str, LaneView] = {}
     for provider in sorted(known):
         async for found in survey.lane_pages(provider):
@@ -53,10 +53,6 @@ async def overlook(survey: Survey, providers: Iterable[str], pause: float = 0.0)
             await asyncio.sleep(pause)
     store = await survey.store(sorted(known))
     return Overlook(await _outlooks(lanes, limits, store), limits, store)
-
-
-OWN = "provider:"
-"""What the name of a provider's own limit begins with; every provider has one."""
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:

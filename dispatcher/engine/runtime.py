@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from itertools import count
 from typing import Any
 
@@ -114,11 +114,12 @@ class Worker:
         self._name = ".".join(filter(None, parts))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then drain. Every cell is served by itself: one that declares
-        the worker dead, or does not answer, stops nothing in the others."""
-        served: dict[str, dict[str, Provider]] = {}
+        """Work until `stop` is set, then drain. Every cell is served by itself, also one that none
+        of the providers is in: one that declares the worker dead, or does not answer, stops nothing
+        in the others."""
+        served: dict[str, dict[str, Provider]] = {cell: {} for cell in self._store.cells}
         for name, provider in self._providers.items():
-            served.setdefault(self._store.at(name).name, {})[name] = provider
+            served[self._store.at(name).name][name] = provider
         gauges = asyncio.create_task(Gauges(self._store, self._config.providers).run())
         cells = [asyncio.create_task(self._serve(cell, served[cell], stop)) for cell in served]
         try:
@@ -223,7 +224,6 @@ class _Life:
             for transport in self._transports:
                 await transport.close()
             return
-        bell = Bell(self._store.blocking, self._store.keys, self._pumps)
         tidying = Tidying(self._store.client, self._store.keys)
         janitor = Janitor(tidying, self._queue, self.name, self._config.retention)
         roles = [
@@ -231,16 +231,15 @@ class _Life:
             for name, role in (
                 ("settle", self._settler.run()),
                 ("heartbeat", self._heart.run()),
-                ("bell", listen(bell, self._pumps)),
-                ("control", self._changes.run()),
                 ("loop", watch_loop()),
                 ("janitor", janitor.run()),
-                *([("carry", self._ferry.run())] if self._store.keys.places else []),
-                *((f"pump {name}", pump.run()) for name, pump in self._pumps.items()),
+                *([("carry", self._ferry.run())] if self._store.keys.several else []),
+                *(self._sending() if self._pumps else ()),
             )
         ]
         stopped = asyncio.create_task(stop.wait())
-        log.info("worker %s serves %s", self.name, ", ".join(self._pumps))
+        whose = ", ".join(self._pumps) or f"no provider of the cell {self._store.name}"
+        log.info("worker %s serves %s", self.name, whose)
         try:
             await asyncio.wait([*roles, stopped], return_when=asyncio.FIRST_COMPLETED)
             for role in roles:
@@ -254,6 +253,14 @@ class _Life:
                 pump.abandon()
             for transport in self._transports:
                 await transport.close()
+
+    def _sending(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        """The roles of a cell that some provider is in."""
+        bell = Bell(self._store.blocking, self._store.keys, self._pumps)
+        yield "bell", listen(bell, self._pumps)
+        yield "control", self._changes.run()
+        for name, pump in self._pumps.items():
+            yield f"pump {name}", pump.run()
 
     async def _begin(self, stop: asyncio.Event) -> bool:
         """Register, however long the store takes; False when told to stop before that."""
@@ -277,7 +284,9 @@ class _Life:
         for pump in self._pumps.values():
             pump.stop()
         pumps = [role for role in roles if role.get_name().startswith("pump ")]
-        _, late = await asyncio.wait(pumps, timeout=FLUSH_SECONDS)
+        late: set[asyncio.Task[None]] = set()
+        if pumps:
+            _, late = await asyncio.wait(pumps, timeout=FLUSH_SECONDS)
         await end_all(late)  # what they are given yet goes back unsent: they must not send it
         returned = 0
         for _ in range(2):  # once more for what was throttled meanwhile, or found no connection
@@ -288,7 +297,7 @@ class _Life:
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._settler.flushed()
-                if self._store.keys.places:
+                if self._store.keys.several:
                     await self._ferry.carry()
                 failpoints.passed("before_leave")
                 await self._queue.leave(self.name)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dispatcher.messages import CLASSES, Lane
 from dispatcher.policy.routing import Limits
 from dispatcher.store.inspector import BreakerView, Inspector, LaneView
-from dispatcher.store.limit_views import LimitView, join_views, unused_view
+from dispatcher.store.limit_views import LimitView, join_limits, unused_view
 
 FLOOR = 0.05
 """The share of a lane that a class gets however many more urgent messages wait."""
@@ -51,11 +51,7 @@ async def overview(inspector: Inspector, limits: Limits, providers: Iterable[str
         for name, held_back in waiting_lanes(lanes, views, now_us).items():
             waiting.setdefault(name, []).extend(held_back)
         cells[cell] = views
-    known = dict.fromkeys(name for views in cells.values() for name in views)
-    joined = {
-        name: join_views([views[name] for views in cells.values() if name in views])
-        for name in known
-    }
+    joined = join_limits(cells, inspector.retired)
     return Overview(joined, waiting, await inspector.now_us(), cells)
 
 

@@ -53,7 +53,7 @@ def open_queue(
     client: aioredis.Redis, keys: Keys, confirming: aioredis.Redis | None = None
 ) -> Queue:
     """What enqueues into every cell; `keys` are those of the main one, `confirming` as in Queue."""
-    kind = SpreadQueue if keys.places else Queue
+    kind = SpreadQueue if keys.several else Queue
     return kind(client, keys, confirming)
 
 

@@ -4,15 +4,19 @@ What is settled in one cell cannot be enqueued in another at the same moment. So
 writes such a move to `leaving`, and its messages still count there; any worker then lets it arrive
 in the other cell, where its name is remembered, and depart from this one. Whoever ends in between
 leaves the move where another worker finds it, and however often it is carried, it arrives once.
+
+What waits in the cell that a provider had before goes the same way to the one it has now.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import redis.asyncio as aioredis
 
+from dispatcher.store.connection import answering
 from dispatcher.store.keys import Keys
 from dispatcher.store.scripts import Argument, Script
 
@@ -26,8 +30,10 @@ class Crossings:
     """What leaves one cell, `keys`, for the others."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+        self._client = client
         self._keys = keys
         self._depart = Script(client, keys, "depart")
+        self._strays = Script(client, keys, "strays")
         self._arrive = {
             cell: (own, Script(client, own, "arrive")) for cell, own in keys.all().items()
         }
@@ -46,6 +52,18 @@ class Crossings:
                 await arrive(keys.name("scheduled"), REMEMBERED_SECONDS, *arguments)
             carried = [name for _, name, *_ in moves]
             total += len(moves)
+        return total
+
+    async def send_on(self) -> int:
+        """Have what waits for providers of other cells leave; the number of messages. What is due
+        goes to its lane before, whoever claims of it. Raises StoreUnavailable."""
+        name = self._keys.name("providers")
+        known = await answering(partial(self._client.hkeys, name))
+        place, cell = self._keys.place, self._keys.cell
+        elsewhere = [provider for provider in known if place(provider.decode()) != cell]
+        total = 0
+        while messages := int(await self._strays(name, AT_ONCE, *elsewhere)):
+            total += messages
         return total
 
     async def _waiting(self, status_seconds: float, carried: list[Argument]) -> list[Any]:

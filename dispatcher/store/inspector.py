@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
@@ -101,6 +101,11 @@ class Inspector:
     def cells(self) -> Mapping[str, Inspector]:
         """What reads each cell by itself, by the cells' names."""
         return {self._keys.cell: self}
+
+    @property
+    def retired(self) -> Collection[str]:
+        """Cells that no configured provider is in any more."""
+        return self._keys.retired
 
     def at(self, lane: str) -> Inspector:
         """What reads the cell of a lane, or of a provider."""
@@ -272,6 +277,10 @@ class Inspector:
     async def unfinished(self) -> int:
         """Messages queued, held or scheduled."""
         return int(await answering(lambda: self._client.get(self._keys.name("queued"))) or 0)
+
+    async def leaving(self) -> int:
+        """Entries on their way to another cell; their messages count as queued or scheduled."""
+        return int(await answering(lambda: self._client.hlen(self._keys.name("leaving"))))
 
 
 def _covers(field: bytes, indexes: Sequence[int]) -> bool:

@@ -17,7 +17,7 @@ from dispatcher.store.inspector import (
     batch_view,
 )
 from dispatcher.store.keys import Keys
-from dispatcher.store.limit_views import LimitView, join_views
+from dispatcher.store.limit_views import LimitView, join_limits
 from dispatcher.store.survey import StoreView, Survey
 from dispatcher.store.suspensions import Suspensions
 
@@ -87,9 +87,8 @@ class JoinedInspector(Inspector):
     async def limits(self, names: Iterable[str]) -> dict[str, LimitView]:
         """What all cells together have of these limits."""
         wanted = list(names)
-        found = [await cell.limits(wanted) for cell in self._cells.values()]
-        parts = {name: [views[name] for views in found if name in views] for name in wanted}
-        return {name: join_views(views) for name, views in parts.items() if views}
+        found = {name: await cell.limits(wanted) for name, cell in self._cells.items()}
+        return join_limits(found, self._keys.retired)
 
     async def breaker(self, provider: str) -> BreakerView:
         return await self.at(provider).breaker(provider)
@@ -125,6 +124,9 @@ class JoinedInspector(Inspector):
     async def unfinished(self) -> int:
         return sum([await cell.unfinished() for cell in self._cells.values()])
 
+    async def leaving(self) -> int:
+        return sum([await cell.leaving() for cell in self._cells.values()])
+
 
 class JoinedSurvey(Survey):
     """All cells, for overviews."""
@@ -138,12 +140,15 @@ class JoinedSurvey(Survey):
 
     async def limit_pages(self) -> AsyncIterator[dict[str, LimitView]]:
         """In one piece: a limit may be in several cells."""
-        found = [[page async for page in cell.limit_pages()] for cell in self._cells.values()]
-        cells = [{name: view for page in pages for name, view in page.items()} for pages in found]
-        names = {name for views in cells for name in views}
-        yield {
-            name: join_views([views[name] for views in cells if name in views]) for name in names
-        }
+        cells: dict[str, dict[str, LimitView]] = {name: {} for name in self._cells}
+        for name, cell in self._cells.items():
+            async for page in cell.limit_pages():
+                cells[name] |= page
+        yield join_limits(cells, self._keys.retired)
+
+    async def providers(self) -> set[str]:
+        found = [await cell.providers() for cell in self._cells.values()]
+        return {provider for names in found for provider in names}
 
     async def store(self, providers: Sequence[str]) -> StoreView:
         """Of memory that of the fullest cell: they may be on one node or on several."""
@@ -158,6 +163,7 @@ class JoinedSurvey(Survey):
             sum(view.sent for view in views),
             sum(view.unfinished for view in views),
             sum(view.letters for view in views),
+            sum(view.leaving for view in views),
             fullest.memory,
             fullest.memory_most,
             {name: breaker for view in views for name, breaker in view.breakers.items()},
@@ -173,7 +179,7 @@ class JoinedSurvey(Survey):
 
 def open_survey(client: aioredis.Redis, keys: Keys) -> Survey:
     """A survey of every cell; `keys` are those of the main one."""
-    return JoinedSurvey(client, keys) if keys.places else Survey(client, keys)
+    return JoinedSurvey(client, keys) if keys.several else Survey(client, keys)
 
 
 def join_fields(cells: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ A provider lives in one cell (`main` unless its table names another), with every
 lanes, lane, fair, queue, breaker, scheduled, held, workers, dead, bell, and the statuses of what
 its lanes did last. A batch has a hash in every cell that has messages of it; the parts it names in
 the main cell are complete. A limit over several cells is there in each, with its share. Only in the
-main cell are submit and pair.
+main cell are submit, pair and places.
 
 kind       type    rest                    holds
 lanes      zset    <provider>              lane -> time (us) at which it may next be visited
@@ -61,6 +61,8 @@ queued     string  -                       messages without an outcome, of all b
 queued_by  hash    -                       tenant -> its messages without an outcome
 pair       string  <limit>:<recipient>     tat, tail and chain of one recipient (us), and `back` of
                                            clock when they were written
+places     set     -                       <cell>/<provider>: where providers ever had their lanes,
+                                           all but main/<provider>
 status     hash    <batch>:<index // 1024> index -> value of messages.encode_record;
                                            <first>-<last> -> value of messages.encode_sheet, for
                                            messages without a field of their own; absent = queued
@@ -101,12 +103,14 @@ STATUS_BLOCK = 1024
 
 
 class Keys(NamedTuple):
-    """Builds the key names of one cell. `places` are the cells of the providers that are not in the
-    main one, the same in all of them."""
+    """Builds the key names of one cell. `places` are the cells of the providers, those that are not
+    named being in the main one; `retired` are cells that no configured provider is in any more. All
+    cells of a store have the same of both."""
 
     prefix: str
     cell: str = MAIN_CELL
     places: Mapping[str, str] = MappingProxyType({})
+    retired: tuple[str, ...] = ()
 
     @property
     def tag(self) -> str:
@@ -128,5 +132,10 @@ class Keys(NamedTuple):
 
     def all(self) -> dict[str, Keys]:
         """The keys of every cell by its name, the main one first."""
-        names = dict.fromkeys((MAIN_CELL, *self.places.values()))
+        names = dict.fromkeys((MAIN_CELL, *self.places.values(), *self.retired))
         return {name: self._replace(cell=name) for name in names}
+
+    @property
+    def several(self) -> bool:
+        """Whether there are more cells than the main one."""
+        return bool(self.retired) or any(cell != MAIN_CELL for cell in self.places.values())

@@ -6,7 +6,7 @@ rate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast, get_args
 
 from dispatcher.limits import Limit, Period
@@ -146,6 +146,23 @@ def join_views(views: Sequence[LimitView]) -> LimitView:
         pause_us=max(view.pause_us - view.now_us for view in views) + first.now_us,
         quotas=_joined_quotas(views),
     )
+
+
+def join_limits(
+    cells: Mapping[str, Mapping[str, LimitView]], retired: Collection[str]
+) -> dict[str, LimitView]:
+    """Every limit of some cells, which may be in several of them. What a retired one has of it
+    counts only where no other has it: nothing is sent by it."""
+    in_use = [views for cell, views in cells.items() if cell not in retired]
+    former = [views for cell, views in cells.items() if cell in retired]
+    names = dict.fromkeys(name for views in (*in_use, *former) for name in views)
+    return {
+        name: join_views(
+            [views[name] for views in in_use if name in views]
+            or [views[name] for views in former if name in views]
+        )
+        for name in names
+    }
 
 
 def _together(intervals: Iterable[float]) -> float:

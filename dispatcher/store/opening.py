@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import redis.asyncio as aioredis
 
@@ -21,15 +21,17 @@ from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.inspector import Inspector
 from dispatcher.store.joining import JoinedInspector
 from dispatcher.store.keys import Keys
+from dispatcher.store.places import remembered
 from dispatcher.store.queue import Queue
 from dispatcher.toml import Secret
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 PATIENCE = 5.0
 """Seconds a command waits for an absent store."""
-JOIN_PAUSE = 2.0
-"""Seconds until an embedded store that did not start is tried again."""
+PAUSE = 2.0
+"""Seconds until what a store did not do at the start is tried again."""
 ATTEND_SECONDS = 2.0
 """How often a process looks whether the embedded store still has its keeper."""
 
@@ -64,7 +66,7 @@ async def open_store(
     """
     embedded = None
     if config.url == "embedded":
-        embedded = await _join(config, patience)
+        embedded = await _patiently(partial(_join, config), patience)
     url = embedded.url if embedded is not None else config.url
     options = {
         "username": _reveal(config.username),
@@ -83,12 +85,13 @@ async def open_store(
         await reach(client, patience)
         if embedded is not None:
             attending = asyncio.create_task(_attend(embedded, (client, blocking)))
-        question = await question_for(client, config.confirm)
+        keys = await _patiently(partial(remembered, client, keys), patience)
+        question = await _patiently(partial(question_for, client, config.confirm), patience)
         confirming = confirm(client, keys, question) if question else None
         cells = open_cells(client, blocking, keys, confirming)
         main = cells[keys.cell]
         queue, inspector = main.queue, main.inspector
-        if keys.places:
+        if keys.several:
             queue = open_queue(client, keys, confirming)
             inspector = JoinedInspector(client, keys)
         yield Store(url, keys, client, blocking, queue, inspector, cells, confirming)
@@ -102,16 +105,16 @@ async def open_store(
             embedded.close()
 
 
-async def _join(config: StoreConfig, patience: float | None) -> EmbeddedStore:
-    """Join, with patience None as often as it takes. Raises StoreUnavailable, ConfigError."""
+async def _patiently(ask: Callable[[], Awaitable[T]], patience: float | None) -> T:
+    """The answer, with patience None asked for as often as it takes. Raises what `ask` does."""
     while True:
         try:
-            return await _join_once(Path(config.data_dir), config.appendfsync or "everysec")
+            return await ask()
         except StoreUnavailable as error:
             if patience is not None:
                 raise
             log.warning("%s; waiting", error)
-        await asyncio.sleep(JOIN_PAUSE)
+        await asyncio.sleep(PAUSE)
 
 
 async def _attend(embedded: EmbeddedStore, clients: Iterable[aioredis.Redis]) -> None:
@@ -124,9 +127,10 @@ async def _attend(embedded: EmbeddedStore, clients: Iterable[aioredis.Redis]) ->
                 client.connection_pool.connection_kwargs["path"] = embedded.address
 
 
-async def _join_once(data_dir: Path, appendfsync: str) -> EmbeddedStore:
+async def _join(config: StoreConfig) -> EmbeddedStore:
     """Join in a thread. Cancelled, it waits for the thread and leaves the store again."""
-    join = partial(EmbeddedStore.join, data_dir, appendfsync=appendfsync)
+    appendfsync = config.appendfsync or "everysec"
+    join = partial(EmbeddedStore.join, Path(config.data_dir), appendfsync=appendfsync)
     joining = asyncio.ensure_future(asyncio.to_thread(join))
     try:
         return await asyncio.shield(joining)

@@ -23,14 +23,15 @@ Argument = bytes | str | int | float
 
 
 _PARTS = {
-    "claim": ("lib", "suspensions", "pace", "shares"),
+    "claim": ("lib", "forward", "suspensions", "pace", "shares"),
     "suspend": ("lib", "suspensions", "actions"),
     "override": ("lib", "actions"),
     "cancel": ("lib", "actions"),
     "replay": ("lib", "actions"),
     "drop": ("lib", "actions"),
     "resolve": ("lib", "actions"),
-    "move": ("lib", "actions"),
+    "move": ("lib", "taking", "actions"),
+    "strays": ("lib", "forward", "taking", "recount"),
     "scheduled": ("lib", "suspensions"),
     "survey_lanes": ("lib", "suspensions"),
     "mend": ("lib", "recount"),

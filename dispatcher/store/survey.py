@@ -8,6 +8,7 @@ in pieces short enough to hold up nobody. All methods raise StoreUnavailable.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,13 +32,15 @@ _unpack_limits = msgspec.msgpack.Decoder(list[tuple[str, list[str]]]).decode
 class StoreView(NamedTuple):
     """The store as a whole. `workers` are those registered and when each gave its last sign (us),
     `sent` and `unfinished` the messages sent since the store began and those without an outcome,
-    `letters` those dead or unknown; memory in bytes, of `memory_most` (0: no bound)."""
+    `letters` those dead or unknown; `leaving` are the entries on their way to another cell, whose
+    messages are unfinished; memory in bytes, of `memory_most` (0: no bound)."""
 
     now_us: int
     workers: dict[str, int]
     sent: int
     unfinished: int
     letters: int
+    leaving: int
     memory: int
     memory_most: int
     breakers: dict[str, BreakerView]
@@ -76,6 +79,11 @@ class Survey:
             if not int(cursor):
                 return
 
+    async def providers(self) -> set[str]:
+        """Every provider that had messages."""
+        name = self._keys.name("providers")
+        return {item.decode() for item in await answering(partial(self._client.hkeys, name))}
+
     async def store(self, providers: Sequence[str]) -> StoreView:
         """What is no lane and no limit, with the breakers of these providers."""
         pipeline = self._client.pipeline(transaction=False)
@@ -84,17 +92,19 @@ class Survey:
         pipeline.hget(self._keys.name("totals"), "sent")
         pipeline.get(self._keys.name("queued"))
         pipeline.zcard(self._keys.name("dead"))
+        pipeline.hlen(self._keys.name("leaving"))
         pipeline.info("memory")
         for provider in providers:
             pipeline.hmget(self._keys.name("breaker", provider), "state", "until")
         replies = await answering(pipeline.execute)
-        time, workers, sent, queued, letters, memory, *breakers = replies
+        time, workers, sent, queued, letters, leaving, memory, *breakers = replies
         return StoreView(
             int(time[0]) * 1_000_000 + int(time[1]),
             {name.decode(): int(beat) for name, beat in workers},
             int(sent or 0),
             max(0, int(queued or 0)),
             int(letters),
+            int(leaving),
             int(memory["used_memory"]),
             int(memory.get("maxmemory", 0)),
             {name: _breaker(*v) for name, v in zip(providers, breakers, strict=True)},

@@ -15,7 +15,7 @@ def seen(seconds: float, sent: int, *, retried: int = 0, lane: str = LANE) -> Ov
     now_us = int(seconds * 1e6)
     view = LaneView(lane, (), {}, sent, retried, 0)
     outlook = Outlook(Standing(view, (), BreakerView(), now_us), None, None, 0.0, {})
-    return Overlook({lane: outlook}, {}, StoreView(now_us, {}, sent, 0, 0, 0, 0, {}))
+    return Overlook({lane: outlook}, {}, StoreView(now_us, {}, sent, 0, 0, 0, 0, 0, {}))
 
 
 def trend(*moments: Overlook) -> Trend:

@@ -96,7 +96,7 @@ def test_entries_are_as_large_as_the_share_allows(loaded: Loaded) -> None:
 
 def test_where_providers_are_is_no_key_of_the_store(loaded: Loaded) -> None:
     config = loaded("")
-    assert config.store.places == {"b": "eu", "c": "us"}
+    assert config.store.places == {"a": "main", "b": "eu", "c": "us"}
     assert "places" not in to_builtins(config)["store"]
     assert "places" not in to_toml(config)
     with pytest.raises(ConfigError, match=r"store\.places is not a known key"):

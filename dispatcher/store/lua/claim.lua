@@ -20,9 +20,8 @@ local provider, LANES_MOST = ARGV[3], 512
 local probe_limit = tonumber(ARGV[6]) * 1000000
 room = tonumber(ARGV[5])
 -- LEAST: slots of a lane without a rate, where there are as many. YIELD: how long a lane that was served
--- last leaves a limit to lanes that wait for it, us. MOVED_MOST: scheduled entries moved after a step of the
--- clock in one claim, a millisecond of the store's time.
-local LEAST, YIELD, MOVED_MOST = 50, 25000, 500
+-- last leaves a limit to lanes that wait for it, us.
+local LEAST, YIELD = 50, 25000
 if not registered(worker) then return { 'lost' } end
 local latest, number = '#claim:' .. provider, tonumber(ARGV[11])
 if number > tonumber(redis.call('HGET', held_key, latest) or '0') then redis.call('HSET', held_key, latest, number) end
@@ -32,41 +31,6 @@ now = asked + tonumber(ARGV[9]) -- slots are counted from here
 -- Who looks for queues that nobody serves goes by this.
 local served = tonumber(redis.call('HGET', key('providers'), provider) or '0')
 if math.abs(now - served) > 5000000 then redis.call('HSET', key('providers'), provider, int(now)) end
-
--- Entries that waited when the clock stepped back wait no longer for it: the soonest first, some at a time. Of
--- those that are due together they are the first. Returns whether there may be more of that step.
-local function catch_up()
-  local last, by, from, later = string.match(steps, '^(%d+) (%d+) (%S+)\n(.*)$')
-  local found = redis.call('ZRANGEBYSCORE', key('scheduled'), from, '+inf', 'WITHSCORES', 'LIMIT', 0, MOVED_MOST)
-  local number, moved
-  for i = 1, #found, 2 do
-    number = string.match(found[i], '^%' .. WAITS .. '(%d+)$')
-    if number and tonumber(number) <= tonumber(last) then
-      moved = redis.call('ZADD', key('scheduled'), 'XX', int(found[i + 1] - by), found[i])
-    end
-  end
-  steps = later
-  if #found == 2 * MOVED_MOST then
-    from = (number and moved and '' or '(') .. found[#found]
-    steps = last .. ' ' .. by .. ' ' .. from .. '\n' .. later
-  end
-  redis.call('HSET', key('clock'), 'steps', steps)
-  return #found == 2 * MOVED_MOST
-end
-
-local function forward()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('scheduled'), '-inf', int(asked), 'LIMIT', 0, 100)) do
-    local packed = redis.call('HGET', key('items'), id)
-    if packed then
-      local item = cmsgpack.unpack(packed)
-      redis.call('HINCRBY', key('batch', item[5]), 'scheduled', -item[3])
-      push(item[1], item[2], RETURNED,
-        { n = item[3], c = item[4], batch = item[5], expires = item[6], body = item[7], a = item[8], r = item[9] }, now)
-    end
-    redis.call('ZREM', key('scheduled'), id)
-    redis.call('HDEL', key('items'), id)
-  end
-end
 
 -- Open: nothing until its time. After that one request probes; the others wait for its outcome.
 local function breaker_state()
@@ -281,8 +245,7 @@ local function visit_all(names)
   end
 end
 
-while steps ~= '' and not catch_up() do end
-forward()
+forward(asked)
 if state == 'closed' or state == 'probe' then
   for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, LANES_MOST)) do
     lanes[#lanes + 1] = lane

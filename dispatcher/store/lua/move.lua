@@ -12,18 +12,6 @@ for _, lane in ipairs(plan.lanes) do
   redis.call('HSET', key('lane', lane[1]), 'limits', lane[2], 'w:' .. lane[3], lane[4])
 end
 
--- Takes an entry out of its queue; nil where it is not, or is held.
-local function take(name, id)
-  local queue = key('queue', name)
-  local found, held = redis.call('XRANGE', queue, id, id)[1], redis.pcall('XPENDING', queue, GROUP, id, id, 1)
-  if not found or (not held.err and held[1]) then return nil end
-  local entry, _, class, tenant = fields_of(found[2]), split_queue(name)
-  redis.call('HINCRBY', KEYS[1], 'depth:' .. class, -tonumber(entry.n))
-  if tenant == RETURNED then redis.call('HINCRBY', KEYS[1], 'back:' .. class, -tonumber(entry.n)) end
-  remove(queue, id)
-  return entry, tenant
-end
-
 local function take_scheduled(id)
   local packed, due = redis.call('HGET', key('items'), id), redis.call('ZSCORE', key('scheduled'), id)
   local item = packed and cmsgpack.unpack(packed)
@@ -51,9 +39,8 @@ local function put(part, from, place, body, name, waits)
   if part[5] >= 0 then entry.a = part[5] end
   if part[6] >= 0 then entry.r = part[6] end
   if part[7] then
-    -- An entry id may come again after a step back of the clock, a number does not: the name is this move's.
     local due = type(place) == 'number' and place - (waits and now or 0) or 0
-    leave(name .. '@' .. int(redis.call('INCR', key('counter'))), due, part[1], part[2], entry, waits)
+    leave(own_name(name), due, part[1], part[2], entry, waits)
   elseif type(place) == 'number' then
     schedule(place, part[1], part[2], entry, waits)
     ring(provider_of(part[1]))
@@ -76,9 +63,6 @@ for _, item in ipairs(plan.entries) do
     end
   end
 end
-local depth = redis.call('HMGET', KEYS[1], 'depth:urgent', 'depth:normal', 'depth:bulk')
-if tonumber(depth[1] or '0') + tonumber(depth[2] or '0') + tonumber(depth[3] or '0') <= 0 then
-  redis.call('ZREM', key('lanes', provider_of(ARGV[3])), ARGV[3])
-end
+unlist(ARGV[3])
 if moved > 0 then note(ARGV[4], moved) end
 return { moved, missed }
