@@ -20,6 +20,7 @@ from dispatcher.errors import ConfigError
 VARIABLE = "DISPATCHER_FAILPOINT"
 PLACES = (
     "before_enqueue",
+    "between_cells",
     "after_enqueue",
     "before_claim",
     "after_claim",

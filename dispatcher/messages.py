@@ -145,6 +145,24 @@ def decode_body(body: bytes) -> tuple[Envelope, list[Row]]:
     return decoded.envelope, decoded.rows
 
 
+class _Number(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    index: int
+
+
+class _Numbered(msgspec.Struct, array_like=True, frozen=True):
+    format: int
+    envelope: msgspec.Raw
+    rows: list[_Number]
+
+
+_numbered_decoder = msgspec.msgpack.Decoder(_Numbered)
+
+
+def indexes_of(body: bytes) -> list[int]:
+    """Which messages a body of this version has; a fraction of the cost of `decode_body`."""
+    return [row.index for row in _numbered_decoder.decode(body).rows]
+
+
 def _format_of(body: bytes) -> object:
     try:
         return _format_decoder.decode(body)[0]

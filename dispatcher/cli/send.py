@@ -244,7 +244,7 @@ class _Run:
 
     async def _accepted_before(self, store: Store, opened: OpenBatch) -> dict[int, str]:
         parts, options = await store.inspector.parts(opened.envelope.batch)
-        if not parts:
+        if options is None:
             raise NotFound(
                 f"batch {opened.envelope.batch} is not in this store: nothing of it was accepted"
             )

@@ -15,6 +15,7 @@ from dispatcher import metrics
 from dispatcher.engine.clock import monotonic
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import RetentionConfig
+from dispatcher.store.forgetting import Forgetting
 from dispatcher.store.queue import Queue
 from dispatcher.store.tidying import Found, Tidying
 
@@ -36,7 +37,8 @@ UNUSED_SECONDS = 30 * 86_400.0
 
 
 class Janitor:
-    """One worker at a time has the task; the others ask again when it may be free."""
+    """One worker at a time has the task; the others ask again when it may be free. `forgetting` is
+    for a store of several cells."""
 
     def __init__(
         self,
@@ -45,8 +47,10 @@ class Janitor:
         worker: str,
         retention: RetentionConfig,
         unused: float = UNUSED_SECONDS,
+        forgetting: Forgetting | None = None,
     ) -> None:
         self._tidying = tidying
+        self._forgetting = forgetting
         self._queue = queue
         self._worker = worker
         self._retention = retention
@@ -98,6 +102,9 @@ class Janitor:
                 log.warning("janitor: %d counters of lanes and batches put right", wrong)
             if forgotten:
                 log.info("janitor: %d lanes and limits forgotten", forgotten)
+        if self._forgetting is not None:
+            batches = [key.rest for key in found if key.kind == "batch"]
+            await self._forgetting.forget(batches, self._retention.status)
         self._tell("scheduled entries", *await self._tidying.match_scheduled())
         self._tell("dead letters", *await self._tidying.match_dead())
 

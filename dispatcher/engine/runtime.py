@@ -34,6 +34,7 @@ from dispatcher.store.bell import Bell
 from dispatcher.store.cells import Cell
 from dispatcher.store.control import Control
 from dispatcher.store.crossings import Crossings
+from dispatcher.store.forgetting import Forgetting
 from dispatcher.store.keys import Keys
 from dispatcher.store.opening import Store
 from dispatcher.store.queue import NewLane, Queue, WorkerLost
@@ -225,7 +226,11 @@ class _Life:
                 await transport.close()
             return
         tidying = Tidying(self._store.client, self._store.keys)
-        janitor = Janitor(tidying, self._queue, self.name, self._config.retention)
+        several = self._store.keys.several
+        forgetting = Forgetting(self._store.client, self._store.keys) if several else None
+        janitor = Janitor(
+            tidying, self._queue, self.name, self._config.retention, forgetting=forgetting
+        )
         roles = [
             asyncio.create_task(role, name=name)
             for name, role in (
@@ -233,7 +238,7 @@ class _Life:
                 ("heartbeat", self._heart.run()),
                 ("loop", watch_loop()),
                 ("janitor", janitor.run()),
-                *([("carry", self._ferry.run())] if self._store.keys.several else []),
+                *([("carry", self._ferry.run())] if several else []),
                 *(self._sending() if self._pumps else ()),
             )
         ]

@@ -54,8 +54,12 @@ batch      hash    <batch>                 total, left, scheduled, a count per s
                                            suppressed:<code>, retried, deferred, created (us),
                                            tenant, channel, options, cancel (no more of it is sent),
                                            lanes (up to 8, `*`: and others), due (us, the latest),
-                                           p:<first index> (part guard), reopened (1: forgotten,
-                                           and known again by its dead letters)
+                                           p:<first index> (part guard; in other cells than the
+                                           main one with the messages that came there), i:<first
+                                           index> (cells to which a part may have gone that is not
+                                           accepted yet), spread (1: is or was in several cells),
+                                           reopened (1: forgotten, and known again by its dead
+                                           letters)
 submit     hash    <tenant>:<key>          body (check value), batch, at (us), answer; for 24 h
 queued     string  -                       messages without an outcome, of all batches
 queued_by  hash    -                       tenant -> its messages without an outcome

@@ -172,15 +172,7 @@ class Queue:
         messages without an outcome, of all tenants and of this one, 0 for any. A batch that has no
         message here is forgotten after `keep_seconds` (0: never). Raises StoreFull."""
         await self._memory.check()
-        plan = {
-            "own": tenant_most,
-            "keep": int(keep_seconds),
-            "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
-            "entries": [
-                (e.lane, e.class_, e.count, e.cost, float(e.expires_us), float(e.due_us))
-                for e in entries
-            ],
-        }
+        plan = {"own": tenant_most, "keep": int(keep_seconds), **_contents(lanes, entries)}
         reply = await self._enqueue(
             self.keys.name("batch", batch),
             batch, part, check, tenant, channel, options, max_queued, _pack(plan),
@@ -190,9 +182,30 @@ class Queue:
             raise store_full(max_queued, int(reply[1]))
         if reply[0] == b"tenant_full":
             raise tenant_full(tenant, tenant_most, int(reply[1]))
-        if reply[0] == b"repeated":
-            return Accepted(0, True, reply[1].decode())
-        return Accepted(int(reply[1]))
+        return _accepted(reply)
+
+    async def enqueue_portion(
+        self,
+        batch: str,
+        part: int,
+        check: str,
+        whose: Sequence[str],
+        after: str,
+        lanes: Iterable[NewLane],
+        entries: Sequence[NewEntry],
+    ) -> Accepted:
+        """Take what this cell gets of a part that is spread over several, if the check value of the
+        part is `after` here by now ("" for none). `whose` are tenant, channel and options. Raises
+        StoreFull."""
+        await self._memory.check()
+        plan = _pack({"after": after, **_contents(lanes, entries)})
+        bodies = (entry.body for entry in entries)
+        name = self.keys.name("batch", batch)
+        return _accepted(await self._enqueue(name, batch, part, check, *whose, 0, plan, *bodies))
+
+    async def check_memory(self) -> None:
+        """Whether there is room for more. Raises StoreFull, StoreUnavailable."""
+        await self._memory.check()
 
     async def check_writable(self) -> None:
         """Whether the store would take a write now. Raises StoreUnavailable, StoreFull."""
@@ -353,6 +366,22 @@ def store_full(most: int, queued: int) -> StoreFull:
 def tenant_full(tenant: str, most: int, queued: int) -> TenantFull:
     """The error for a part beyond the `max_queued` of a tenant."""
     return TenantFull(f"[tenants.{tenant}] max_queued = {most} reached: {queued} queued")
+
+
+def _contents(lanes: Iterable[NewLane], entries: Iterable[NewEntry]) -> dict[str, Any]:
+    return {
+        "lanes": [(lane.lane, " ".join(lane.limits), str(lane.weight)) for lane in lanes],
+        "entries": [
+            (e.lane, e.class_, e.count, e.cost, float(e.expires_us), float(e.due_us))
+            for e in entries
+        ],
+    }
+
+
+def _accepted(reply: Sequence[Any]) -> Accepted:
+    if reply[0] == b"repeated":
+        return Accepted(0, True, reply[1].decode())
+    return Accepted(int(reply[1]))
 
 
 def _limit(limit: Limit) -> tuple[Any, ...]:

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 from dispatcher.engine.ingest import OpenBatch, Part, Recipient
 from dispatcher.errors import StoreFull, StoreUnavailable, TenantFull
-from dispatcher.store.opening import Store
-from dispatcher.store.queue import Accepted, Queue
+from dispatcher.store.queue import Accepted
+from dispatcher.store.scripts import Argument, Script
 from dispatcher.store.submissions import Submissions
-from tests.campaign import Campaign, numbers, twilio
-from tests.cells.conftest import WEST, Start, assert_nothing_left, halves, in_cell
+from tests.campaign import Campaign, numbers
+from tests.cells.conftest import Start, assert_nothing_left, halves, in_cell
 
 
 def part_of(opened: OpenBatch, count: int, first: int = 0) -> Part:
@@ -22,14 +22,14 @@ def part_of(opened: OpenBatch, count: int, first: int = 0) -> Part:
 
 def fails_in(monkeypatch: pytest.MonkeyPatch, cell: str, error: Exception) -> None:
     """The next enqueue in a cell does not get there."""
-    enqueue, errors = Queue.enqueue, [error]
+    call, errors = Script.__call__, [error]
 
-    async def failing(self: Queue, *given: Any, **named: Any) -> Accepted:
-        if self.keys.cell == cell and type(self) is Queue and errors:
+    async def failing(self: Script, key: str, *arguments: Argument) -> Any:
+        if self.name == "enqueue" and f"{{{cell}}}" in key and errors:
             raise errors.pop()
-        return await enqueue(self, *given, **named)
+        return await call(self, key, *arguments)
 
-    monkeypatch.setattr(Queue, "enqueue", failing)
+    monkeypatch.setattr(Script, "__call__", failing)
 
 
 async def test_it_is_sent_once_and_adds_up(over_cells: Start, simulator_url: str) -> None:
@@ -71,8 +71,7 @@ async def test_a_part_that_missed_a_cell_is_completed_when_it_comes_again(
     with pytest.raises(StoreUnavailable):
         await opened.enqueue(run.store.queue, part)
     assert (await run.store.inspector.parts(batch))[0] == {}
-    answer = await opened.enqueue(run.store.queue, part)
-    assert not answer.repeated
+    assert await opened.enqueue(run.store.queue, part) == Accepted(100)
     assert (await run.view(batch)).total == 100
     assert await opened.enqueue(run.store.queue, part) == Accepted(0, True, part.check)
     assert (await run.store.inspector.parts(batch))[0] == {0: part.check}
@@ -117,23 +116,6 @@ async def test_the_bounds_hold_over_all_cells(over_cells: Start, simulator_url: 
     with pytest.raises(StoreFull, match="max_queued = 100 reached: 90 queued"):
         await other.enqueue(run.store.queue, part_of(other, 20, first=30))
     assert await run.store.inspector.unfinished() == 90
-
-
-async def test_a_batch_without_messages_in_the_main_cell_leaves_it_in_time(
-    over_cells: Start, simulator_url: str
-) -> None:
-    run = await over_cells(twilio(simulator_url, name="west", sid=WEST, cell="eu"))
-    batch = await run.submit(numbers(10))
-    assert await expires(run.store, "main", batch)
-    assert not await expires(run.store, "eu", batch)
-    async with run.work():
-        assert await run.finished(batch) == {"sent": 10}
-    assert await expires(run.store, "eu", batch)
-
-
-async def expires(store: Store, cell: str, batch: str) -> bool:
-    name = store.cells[cell].keys.name("batch", batch)
-    return int(await store.client.ttl(name)) > 0
 
 
 async def test_it_is_cancelled_in_every_cell(over_cells: Start, simulator_url: str) -> None:

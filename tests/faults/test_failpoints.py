@@ -147,13 +147,14 @@ async def send(
 
 def test_every_place_is_tried() -> None:
     tried = {place.partition(":")[0] for place in (*ON_THE_WAY, *AT_A_DEATH, *AT_THE_END)}
-    assert tried | {"before_enqueue", "after_enqueue"} == set(failpoints.PLACES)
+    submitting = {"before_enqueue", "between_cells", "after_enqueue"}
+    assert tried | submitting == set(failpoints.PLACES)
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("nowhere:3", "no place 'nowhere' (known: before_enqueue, after_enqueue,"),
+        ("nowhere:3", "no place 'nowhere' (known: before_enqueue, between_cells, after_enqueue,"),
         ("after_send:x", "'after_send:x' is not PLACE[:PASSAGE[:SECONDS]]"),
         ("after_send:0", "'after_send:0' is not"),
         ("after_send:1:-2", "'after_send:1:-2' is not"),

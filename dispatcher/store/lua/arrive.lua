@@ -13,6 +13,7 @@ local function count_in(batch, n, tenant, ...)
   for i, name in ipairs(names) do
     if values[i] ~= '' then redis.call('HSETNX', hash, name, values[i]) end
   end
+  redis.call('HSET', hash, 'spread', 1)
   redis.call('HINCRBY', hash, 'total', n)
   redis.call('HINCRBY', hash, 'left', n)
   redis.call('PERSIST', hash)

@@ -9,7 +9,7 @@ local function take_out(batch, n)
   local hash = key('batch', batch)
   if redis.call('HEXISTS', hash, 'total') == 0 then return end
   redis.call('HINCRBY', hash, 'total', -n)
-  if count_out(hash, n) <= 0 then redis.call('EXPIRE', hash, ARGV[4]) end
+  if count_out(hash, n) <= 0 then forget_later(hash, ARGV[4]) end
 end
 
 for i = 5, #ARGV do

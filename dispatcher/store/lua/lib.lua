@@ -153,6 +153,7 @@ local function leave(name, due, lane, class, entry, waits)
   local packed = { due, lane, class, entry.n, entry.c, entry.batch, entry.expires, entry.body,
     entry.a or false, entry.r or false, waits or false }
   redis.call('HSET', key('leaving'), name, cmsgpack.pack(packed))
+  redis.call('HSET', key('batch', entry.batch), 'spread', 1)
 end
 
 -- Takes an entry out of its queue for good; a queue left empty disappears.
@@ -173,6 +174,12 @@ local function count_out(hash, n)
   local tenant = redis.call('HGET', hash, 'tenant')
   if tenant then count_tenant(tenant, -n) end
   return redis.call('HINCRBY', hash, 'left', -n)
+end
+
+-- Lets a batch be forgotten after some seconds. One that is in other cells, too, is forgotten by the janitor
+-- when it has no message left in any of them.
+local function forget_later(hash, seconds)
+  if redis.call('HEXISTS', hash, 'spread') == 0 then redis.call('EXPIRE', hash, seconds) end
 end
 
 local function fields_of(list)

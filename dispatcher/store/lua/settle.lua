@@ -221,9 +221,8 @@ for hash, fields in pairs(counts) do
   end
   for field, change in pairs(fields) do
     local value = redis.call('HINCRBY', hash, field, change)
-    if field == 'left' and value <= 0 or string.match(field, '^error:') then
-      redis.call('EXPIRE', hash, ttl)
-    end
+    if field == 'left' and value <= 0 then forget_later(hash, ttl) end
+    if string.match(field, '^error:') then redis.call('EXPIRE', hash, ttl) end
   end
 end
 for tenant, change in pairs(waiting) do

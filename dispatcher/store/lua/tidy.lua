@@ -75,7 +75,7 @@ function tidy.batch(batch)
   if v[1] and left > 0 then
     redis.call('HINCRBY', KEYS[1], 'unfinished', 1)
   elseif redis.call('TTL', hash) == -1 then
-    redis.call('EXPIRE', hash, ARGV[4])
+    forget_later(hash, ARGV[4])
   end
 end
 
