@@ -19,6 +19,7 @@ from dispatcher.messages import Attempt, Status
 from dispatcher.store.cells_client import at_cell
 from dispatcher.store.claims import NEAR, Claim, Lead, Wanted, read_grant
 from dispatcher.store.keys import Keys
+from dispatcher.store.limit_plans import limit_plans
 from dispatcher.store.memory import Memory
 from dispatcher.store.scripts import Script
 
@@ -214,14 +215,13 @@ class Queue:
     async def write_limits(
         self, limits: Iterable[Limit], lanes: Iterable[NewLane] = (), *, lost: bool = False
     ) -> int:
-        """Write limits and the limits of lanes known already. Returns the control number. `lost`:
-        the store may have been emptied, and slots of limits new to it be in use still."""
-        plan = {
-            "lost": 1 if lost else 0,
-            "limits": [_limit(limit) for limit in limits],
-            "lanes": [(lane.lane, " ".join(lane.limits)) for lane in lanes],
-        }
-        return int(await self._limits(self.keys.name("control"), _pack(plan)))
+        """Write limits and then the limits of lanes known already, some at a time: of very many it
+        would hold up the store. Returns the control number. `lost`: the store may have been
+        emptied, and slots of limits new to it be in use still."""
+        known, number = ((lane.lane, lane.limits) for lane in lanes), 0
+        for plan in limit_plans(limits, known, lost=lost):
+            number = int(await self._limits(self.keys.name("control"), plan))
+        return number
 
     async def claim(
         self,
@@ -382,13 +382,6 @@ def _accepted(reply: Sequence[Any]) -> Accepted:
     if reply[0] == b"repeated":
         return Accepted(0, True, reply[1].decode())
     return Accepted(int(reply[1]))
-
-
-def _limit(limit: Limit) -> tuple[Any, ...]:
-    ramp = " ".join(f"{interval:.6f}" for interval in limit.ramp)
-    quotas = [(q.period, q.count, *map(float, q.ends)) for q in limit.quotas]
-    segments = 1 if limit.segments else 0
-    return (limit.name, float(limit.interval_us), limit.burst, segments, ramp, quotas)
 
 
 def _blobs(item: Settlement) -> Iterable[bytes]:

@@ -203,21 +203,32 @@ local function announce(what)
   redis.call('PUBLISH', key('control'), what)
 end
 
--- Has every lane that meets one of these limits (name -> true) looked at now.
+local function meets(lane, limits)
+  for name in string.gmatch(redis.call('HGET', key('lane', lane), 'limits') or '', '%S+') do
+    if limits[name] then return true end
+  end
+  return false
+end
+
+-- Has every lane that meets one of these limits (name -> true) looked at now. Where many lanes of a provider
+-- wait all of them are: to read which limits they meet takes longer.
 local function wake_lanes(changed)
-  local now = clock()
-  for _, name in ipairs(redis.call('SMEMBERS', key('limits'))) do
-    local provider = string.match(name, '^provider:(.*)$')
-    local lanes, woken = provider and key('lanes', provider), false
-    for _, lane in ipairs(provider and redis.call('ZRANGE', lanes, 0, -1) or {}) do
-      for met in string.gmatch(redis.call('HGET', key('lane', lane), 'limits') or '', '%S+') do
-        if changed[met] then
-          redis.call('ZADD', lanes, 'XX', 'LT', int(now), lane)
-          woken = true
-        end
+  local now, MANY = clock(), 500
+  for _, provider in ipairs(redis.call('HKEYS', key('providers'))) do
+    local lanes = key('lanes', provider)
+    local later = redis.call('ZRANGEBYSCORE', lanes, '(' .. int(now), '+inf')
+    local found = {}
+    for i, lane in ipairs(later) do
+      if #later > MANY or meets(lane, changed) then
+        found[#found + 1] = int(now)
+        found[#found + 1] = lane
+      end
+      if #found >= MANY or (i == #later and #found > 0) then
+        redis.call('ZADD', lanes, 'XX', 'LT', unpack(found))
+        found = {}
       end
     end
-    if woken then ring(provider) end
+    if redis.call('EXISTS', lanes) == 1 then ring(provider) end
   end
 end
 
