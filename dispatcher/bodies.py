@@ -166,10 +166,12 @@ class MessageStory(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True, omit_defaults=True):
-    """The process is well. `store` "full": nothing new is taken for now, the rest works."""
+    """The process is well. `store` "full": nothing new is taken for now, the rest works; `cells`
+    says which part of a cluster takes no writes, and why: what waits there waits."""
 
     status: Literal["ok", "ready"]
     store: Literal["ok", "full"] = "ok"
+    cells: dict[str, str] = {}
 
 
 class ProblemBody(Struct, frozen=True, omit_defaults=True):

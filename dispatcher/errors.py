@@ -85,20 +85,27 @@ class InvalidMessage(DispatcherError):
 
 class StoreUnavailable(DispatcherError):
     """Redis cannot be reached or cannot answer now. Nothing is lost, no attempt is used. `state`
-    says in a word why."""
+    says in a word why, `cell` which part of a cluster it is; "" for a store that is one server."""
 
     retryable = True
 
-    def __init__(self, detail: str, state: StoreState = "unreachable") -> None:
+    def __init__(self, detail: str, state: StoreState = "unreachable", cell: str = "") -> None:
         super().__init__(detail)
         self.state: StoreState = state
+        self.cell = cell
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, in a few words."""
+        where = f" (cell {self.cell})" if self.cell else ""
+        return f"{STORE_STATES[self.state]}{where}"
 
 
 class StoreFull(StoreUnavailable):
     """Redis has little or no memory left, or `[store] max_queued` is reached: ingest must wait."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, "full")
+    def __init__(self, detail: str, cell: str = "") -> None:
+        super().__init__(detail, "full", cell)
 
 
 class TenantFull(StoreFull):

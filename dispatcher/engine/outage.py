@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from dispatcher.engine.clock import monotonic
-from dispatcher.errors import STORE_STATES, StoreState, StoreUnavailable
+from dispatcher.errors import StoreState, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +18,12 @@ QUIET_SECONDS = 10.0
 
 @dataclass(slots=True)
 class _Trouble:
-    """What all parts of an outage share; roles are named by their cell and what they do."""
+    """What all parts of an outage share; roles are named by their cell and what they do, states by
+    the cell of a cluster that is in them."""
 
-    failing: dict[tuple[str, str], StoreState] = field(default_factory=dict)
-    said: dict[StoreState, float] = field(default_factory=dict)
-    told: set[StoreState] = field(default_factory=set)
+    failing: dict[tuple[str, str], StoreUnavailable] = field(default_factory=dict)
+    said: dict[tuple[StoreState, str], float] = field(default_factory=dict)
+    told: set[tuple[StoreState, str]] = field(default_factory=set)
     since: float = 0.0
     eased: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,16 +45,16 @@ class Outage:
     @property
     def reason(self) -> str:
         """What is wrong now, in a few words; empty while nothing is."""
-        state = next(reversed(self._trouble.failing.values()), None)
-        return "" if state is None else STORE_STATES[state]
+        error = next(reversed(self._trouble.failing.values()), None)
+        return "" if error is None else error.reason
 
     def failed(self, role: str, error: StoreUnavailable) -> None:
         """This role got no answer and will ask again."""
-        now, state, trouble = monotonic(), error.state, self._trouble
+        now, state, trouble = monotonic(), (error.state, error.cell), self._trouble
         if not trouble.failing:
             trouble.since = now
         trouble.failing.pop((self._cell, role), None)
-        trouble.failing[self._cell, role] = state
+        trouble.failing[self._cell, role] = error
         if state not in trouble.told and now >= trouble.said.get(state, 0.0) + QUIET_SECONDS:
             trouble.told.add(state)
             trouble.said[state] = now

@@ -15,8 +15,8 @@ import redis.asyncio as aioredis
 from redis import exceptions
 from redis.asyncio.client import Pipeline
 
-from dispatcher.errors import ConfigError
-from dispatcher.store.cells_client import CellsClient
+from dispatcher.errors import ConfigError, StoreUnavailable
+from dispatcher.store.cells_client import CellsClient, at_cell
 from dispatcher.store.connection import answering
 from dispatcher.store.gathering import GatheringClient
 from dispatcher.store.keys import Keys
@@ -51,18 +51,25 @@ ON_TWO_DISKS = Question(("WAITAOF", "1", "1"), (1, 1))
 IN_A_REPLICA = Question(("WAIT", "1"), (1,))
 
 
-async def question_for(client: aioredis.Redis, confirm: Confirm) -> Question | None:
-    """What to ask this server, None where nothing is asked. Raises ConfigError for one that cannot
-    answer, StoreUnavailable."""
+async def question_for(client: aioredis.Redis, keys: Keys, confirm: Confirm) -> Question | None:
+    """What to ask the servers of all cells, None where nothing is asked. Raises ConfigError where
+    one cannot answer, StoreUnavailable where that of the main cell, `keys`, does not now."""
     if confirm == "memory":
         return None
     wanted = ON_DISK if confirm == "disk" else ON_TWO_DISKS
-    refusal = await answering(partial(_refusal, client, wanted))
-    if not refusal:
-        return wanted
-    if confirm == "replica":
-        return IN_A_REPLICA
-    raise ConfigError(f'[store] confirm = "disk" {refusal}')
+    for cell, own in keys.all().items():
+        try:
+            refusal = await answering(partial(_refusal, at_cell(client, own.tag), wanted))
+        except StoreUnavailable:
+            if cell == keys.cell:
+                raise
+            continue  # who uses the cell says so
+        if refusal and confirm == "replica":
+            return IN_A_REPLICA
+        if refusal:
+            where = f" (cell {cell})" if keys.several else ""
+            raise ConfigError(f'[store] confirm = "disk" {refusal}{where}')
+    return wanted
 
 
 async def _refusal(client: aioredis.Redis, question: Question) -> str:

@@ -11,11 +11,13 @@ What waits in the cell that a provider had before goes the same way to the one i
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import redis.asyncio as aioredis
 
+from dispatcher.errors import StoreUnavailable
 from dispatcher.store.connection import answering
 from dispatcher.store.keys import Keys
 from dispatcher.store.scripts import Argument, Script
@@ -40,19 +42,32 @@ class Crossings:
 
     async def carry(self, status_seconds: float) -> int:
         """Carry over all that waits; the number of moves. A batch that has no message left here is
-        forgotten after `status_seconds`. Raises StoreUnavailable."""
+        forgotten after `status_seconds`. A cell that does not answer holds up what goes there
+        alone. Raises StoreUnavailable when nothing else is left."""
         carried: list[Argument] = []
         total = 0
         while moves := await self._waiting(status_seconds, carried):
-            ways: dict[str, list[Argument]] = defaultdict(list)
-            for lane, *move in moves:
-                ways[self._keys.place(lane.decode())] += move
-            for cell, arguments in ways.items():
-                keys, arrive = self._arrive[cell]
-                await arrive(keys.name("scheduled"), REMEMBERED_SECONDS, *arguments)
-            carried = [name for _, name, *_ in moves]
-            total += len(moves)
+            ways: dict[str, list[Any]] = defaultdict(list)
+            for move in moves:
+                ways[self._keys.place(move[0].decode())].append(move)
+            failures: list[StoreUnavailable] = []
+            carried = []
+            for cell, going in ways.items():
+                try:
+                    carried += await self._take_in(cell, going)
+                except StoreUnavailable as error:
+                    failures.append(error)
+            total += len(carried)
+            if not carried:
+                raise failures[0]
         return total
+
+    async def _take_in(self, cell: str, moves: Sequence[Any]) -> list[Argument]:
+        """Have moves arrive in a cell; their names."""
+        keys, arrive = self._arrive[cell]
+        arguments = (argument for _, *move in moves for argument in move)
+        await arrive(keys.name("scheduled"), REMEMBERED_SECONDS, *arguments)
+        return [name for _, name, *_ in moves]
 
     async def send_on(self) -> int:
         """Have what waits for providers of other cells leave; the number of messages. What is due

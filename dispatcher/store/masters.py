@@ -14,8 +14,8 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from redis import exceptions
@@ -24,6 +24,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnec
 from redis.crc import key_slot
 
 from dispatcher.address import Node
+from dispatcher.store.trouble import of_cell
 
 FAILURES = (exceptions.RedisError, OSError, TimeoutError)
 """All that a client raises for a command that may not have been carried out."""
@@ -96,6 +97,7 @@ class Cluster(Directory):
 
     def __init__(self, nodes: Sequence[Node], tag: str, **words: Any) -> None:
         super().__init__(nodes, ("CLUSTER", "SLOTS"), **words)
+        self.cell = tag.strip("{}")
         self._slot = key_slot(tag.encode())
         self._named: set[Node] = set()
         self._silent: set[Node] = set()
@@ -154,13 +156,25 @@ class MasterConnection(SentinelManagedConnection):
 
 
 class SlotConnection(SentinelManagedConnection):
-    """A connection to the node of a cluster that serves the slot."""
+    """A connection to the node of a cluster that serves the slot. Its errors say which cell it is
+    for."""
+
+    async def connect(self) -> None:
+        """Connect to the node that serves the slot now."""
+        with self._noted():
+            await super().connect()  # type: ignore[no-untyped-call]
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        """Write one command or several."""
+        with self._noted():
+            await super().send_packed_command(*arguments, **options)
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         """One reply. After an error that says the slot is elsewhere the next command connects
         anew."""
         try:
-            return await super().read_response(*arguments, **options)
+            with self._noted():
+                return await super().read_response(*arguments, **options)
         except exceptions.MovedError as error:
             directory = self.connection_pool.sentinel_manager
             directory.moved(error.slot_id, (error.host.strip("?") or self.host, error.port))
@@ -168,6 +182,14 @@ class SlotConnection(SentinelManagedConnection):
             raise
         except exceptions.ClusterDownError:
             self.mark_for_reconnect()  # type: ignore[no-untyped-call]
+            raise
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except FAILURES as error:
+            of_cell(error, self.connection_pool.sentinel_manager.cell)
             raise
 
 

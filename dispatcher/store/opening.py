@@ -86,7 +86,7 @@ async def open_store(
         if embedded is not None:
             attending = asyncio.create_task(_attend(embedded, (client, blocking)))
         keys = await _patiently(partial(remembered, client, keys), patience)
-        question = await _patiently(partial(question_for, client, config.confirm), patience)
+        question = await _patiently(partial(question_for, client, keys, config.confirm), patience)
         confirming = confirm(client, keys, question) if question else None
         cells = open_cells(client, blocking, keys, confirming)
         main = cells[keys.cell]

@@ -34,6 +34,7 @@ _WORDS: dict[str, StoreState] = {
 _IN_SCRIPT = re.compile(r"\.? script: ([0-9a-f]{40}, )?on @user_script:\d+\.?$")
 """Where in a script a command was refused: nothing that a reader of the line could act on."""
 
+_CELL = "cell "
 _MOVING = "non local key"
 """How a node of a cluster says that keys of a script are elsewhere (first call of lib.lua)."""
 
@@ -42,13 +43,26 @@ class Unconfirmed(exceptions.RedisError):
     """A write was carried out and is not yet as safe as `[store] confirm` wants it."""
 
 
+def of_cell(error: BaseException, cell: str) -> None:
+    """Note on an error of the client at which cell of a cluster it was met."""
+    if not _cell(error):
+        error.add_note(f"{_CELL}{cell}")
+
+
 def unavailable(error: BaseException, what: str = "") -> StoreUnavailable:
-    """The error of ours for an error of the client: one line that says what was being done."""
+    """The error of ours for an error of the client: one line that says what was being done, and in
+    a cluster where."""
     text = _IN_SCRIPT.sub("", " ".join(str(error).split())).rstrip(".") or type(error).__name__
     state = _state(error, text)
-    doing = f" ({what})" if what else ""
-    line = f"{STORE_STATES[state]}{doing}: {text}"
-    return StoreFull(line) if state == "full" else StoreUnavailable(line, state)
+    cell = _cell(error)
+    doing = ", ".join(filter(None, (what, cell and f"{_CELL}{cell}")))
+    line = f"{STORE_STATES[state]}{doing and f' ({doing})'}: {text}"
+    return StoreFull(line, cell) if state == "full" else StoreUnavailable(line, state, cell)
+
+
+def _cell(error: BaseException) -> str:
+    notes = getattr(error, "__notes__", ())
+    return next((note.removeprefix(_CELL) for note in notes if note.startswith(_CELL)), "")
 
 
 def _state(error: BaseException, text: str) -> StoreState:

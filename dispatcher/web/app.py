@@ -11,10 +11,11 @@ from dispatcher.bodies import BatchCounts, MessageStory, NewMessages, Receipt
 from dispatcher.engine.gauges import Gauges
 from dispatcher.engine.ingest import Ingest
 from dispatcher.engine.maintenance import watch_loop
-from dispatcher.engine.runtime import create_providers, write_limits
+from dispatcher.engine.runtime import create_providers, write_limits_in
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import Config
-from dispatcher.store.opening import Store, open_store
+from dispatcher.store.cells import Cell
+from dispatcher.store.opening import open_store
 from dispatcher.web import server
 from dispatcher.web.access import Access
 from dispatcher.web.calls import Answer, Call
@@ -50,7 +51,7 @@ class Api:
             self.routes,
             lambda route: access.needs_token(tenant=route.tenant, operator=route.operator),
         )
-        self._dispatch = server.Dispatch(self.routes, access, self._gate.outage)
+        self._dispatch = server.Dispatch(self.routes, access, self._gate.failed)
         self._runner: web.ServerRunner | None = None
         self._ended = asyncio.Event()
         self._store_task: asyncio.Task[None] | None = None
@@ -132,10 +133,12 @@ class Api:
     async def _use_store(self, late: asyncio.TimerHandle) -> None:
         async with open_store(self._config.store, patience=None) as store:
             late.cancel()
-            await self._write_limits(store)
+            main, *others = store.cells.values()
+            await self._write_limits(main)
             self._gate.open(store)
             log.info("the store answers")
-            roles = Gauges(store, self._config.providers).run(), watch_loop()
+            writing = (self._write_limits(cell) for cell in others)
+            roles = Gauges(store, self._config.providers).run(), watch_loop(), *writing
             tasks = [asyncio.create_task(role) for role in roles]
             try:
                 await self._ended.wait()
@@ -145,11 +148,15 @@ class Api:
                     task.cancel()
                 await asyncio.wait(tasks)
 
-    async def _write_limits(self, store: Store) -> None:
+    async def _write_limits(self, cell: Cell) -> None:
+        """However long it takes until the cell answers."""
+        outage = self._gate.outage.of(cell.name)
+        places = cell.keys.place
+        served = [name for name in self._config.providers if places(name) == cell.name]
         while True:
             try:
-                await write_limits(store, self._ingest.limits, self._config.providers)
-                return self._gate.outage.answered("start")
+                await write_limits_in(cell, self._ingest.limits, served)
+                return outage.answered("start")
             except StoreUnavailable as error:
-                self._gate.outage.failed("start", error)
+                outage.failed("start", error)
             await asyncio.sleep(STORE_PAUSE)

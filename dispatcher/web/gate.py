@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from dispatcher.engine.outage import Outage
-from dispatcher.errors import StoreUnavailable
+from dispatcher.errors import StoreFull, StoreUnavailable
 from dispatcher.store.cells import open_queue
 from dispatcher.store.gathering import gather
 from dispatcher.store.opening import Store
@@ -21,6 +21,8 @@ LOOKUPS_AT_ONCE = 48
 
 CALLS, ROOM = "calls", "room"
 """Of the outage: calls get no answer from the store, or it has no room for more messages."""
+WHOLE = ""
+"""In the place of the cell: errors of a store that is one server name none."""
 
 
 class Opened(NamedTuple):
@@ -60,6 +62,22 @@ class Gate:
         if self._opened is None:
             raise StoreUnavailable("store has not answered yet")
         return self._opened
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """A call got no answer from the store, or found no room."""
+        role = ROOM if isinstance(error, StoreFull) else CALLS
+        self.outage.of(error.cell).failed(role, error)
+
+    def answered(self, *cells: str) -> None:
+        """These cells answer calls."""
+        for cell in (WHOLE, *cells) if self.outage.reason else ():
+            self.outage.of(cell).answered(CALLS)
+
+    def accepted(self, *cells: str) -> None:
+        """These cells have taken messages."""
+        self.answered(*cells)
+        for cell in (WHOLE, *cells) if self.outage.reason else ():
+            self.outage.of(cell).answered(ROOM)
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[Opened]:

@@ -9,8 +9,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from dispatcher.bodies import Health
 from dispatcher.errors import STORE_STATES, StoreFull, StoreUnavailable
 from dispatcher.metrics import REGISTRY
+from dispatcher.store.queue import Queue
 from dispatcher.web.calls import Answer, Call
-from dispatcher.web.gate import CALLS, Gate
+from dispatcher.web.gate import Gate
 from dispatcher.web.openapi import Route
 from dispatcher.web.problems import AWAY_SECONDS, Problem
 
@@ -30,21 +31,23 @@ class Checks:
         return Answer(Health("ok"))
 
     async def ready(self, _call: Call) -> Answer:
-        """Raises Problem 503."""
+        """Without the main cell nothing can be taken; another one holds up only what is for it.
+        Raises Problem 503."""
         if self.draining:
             raise _not_ready("draining", "this process is about to end")
         try:
-            async with asyncio.timeout(READY_SECONDS):
-                await self._gate.opened.store.queue.check_writable()
-        except StoreFull:
-            return Answer(Health("ready", "full"))
+            store = self._gate.opened.store
         except StoreUnavailable as error:
-            raise _not_ready("store_unavailable", STORE_STATES[error.state]) from None
-        except TimeoutError:
-            reason = f"{STORE_STATES['unreachable']}: no answer in {READY_SECONDS:g} s"
-            raise _not_ready("store_unavailable", reason) from None
-        self._gate.outage.answered(CALLS)
-        return Answer(Health("ready"))
+            raise _not_ready("store_unavailable", error.reason) from None
+        found = await asyncio.gather(*(_trouble(cell.queue) for cell in store.cells.values()))
+        main, *others = found
+        if main is not None and not isinstance(main, StoreFull):
+            raise _not_ready("store_unavailable", main.reason)
+        states = zip(store.cells, found, strict=True)
+        self._gate.answered(*(name for name, error in states if error is None))
+        beside = zip([*store.cells][1:], others, strict=True)
+        away = {name: STORE_STATES[error.state] for name, error in beside if error is not None}
+        return Answer(Health("ready", "ok" if main is None else "full", away))
 
     async def metrics(self, _call: Call) -> Answer:
         """In the text format of Prometheus."""
@@ -66,6 +69,18 @@ def check_routes(checks: Checks) -> list[Route]:
             tenant=False,
         ),
     ]  # fmt: skip
+
+
+async def _trouble(queue: Queue) -> StoreUnavailable | None:
+    """Why a cell takes no writes, if it does not."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await queue.check_writable()
+    except StoreUnavailable as error:
+        return error
+    except TimeoutError:
+        return StoreUnavailable(f"no answer in {READY_SECONDS:g} s")
+    return None
 
 
 def _not_ready(code: str, detail: str) -> Problem:

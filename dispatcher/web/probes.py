@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from dispatcher.engine.outage import Outage
-from dispatcher.errors import DispatcherError
+from dispatcher.errors import DispatcherError, StoreUnavailable
 from dispatcher.store.opening import Store
 from dispatcher.web import server
 from dispatcher.web.access import Access
@@ -27,6 +26,11 @@ class Probes:
         self._gate = Gate()
         self.checks = Checks(self._gate)
 
+    @property
+    def failed(self) -> Callable[[StoreUnavailable], None]:
+        """Is told that the store did not answer."""
+        return self._gate.failed
+
     def opened(self, store: Store | None) -> None:
         """The store answers; None: it is left."""
         if store is None:
@@ -42,7 +46,7 @@ async def serve_probes(port: int) -> AsyncIterator[Probes]:
     probes, runner = Probes(), None
     if port:
         try:
-            dispatch = server.Dispatch(check_routes(probes.checks), Access({}), Outage())
+            dispatch = server.Dispatch(check_routes(probes.checks), Access({}), probes.failed)
             runner = await server.listen(dispatch, ALL_ADDRESSES, port)
         except DispatcherError as error:
             log.warning("no metrics and probes: %s ([worker] port)", error)

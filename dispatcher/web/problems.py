@@ -7,7 +7,6 @@ from http import HTTPStatus
 
 from dispatcher.bodies import ProblemBody, RejectedRecipient
 from dispatcher.errors import (
-    STORE_STATES,
     InvalidMessage,
     StoreFull,
     StoreUnavailable,
@@ -77,6 +76,6 @@ def store_problem(error: StoreUnavailable) -> Problem:
             headers={"Retry-After": str(FULL_SECONDS)},
         )  # fmt: skip
     return Problem(
-        503, "store_unavailable", STORE_STATES[error.state],
+        503, "store_unavailable", error.reason,
         headers={"Retry-After": str(AWAY_SECONDS)},
     )  # fmt: skip

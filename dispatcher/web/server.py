@@ -16,11 +16,9 @@ import msgspec
 from aiohttp import web
 
 from dispatcher.bodies import BODY_BYTES, PROBLEM_JSON
-from dispatcher.engine.outage import Outage
-from dispatcher.errors import DispatcherError, StoreFull, StoreUnavailable, TenantFull
+from dispatcher.errors import DispatcherError, StoreUnavailable, TenantFull
 from dispatcher.web.access import Access, Caller
 from dispatcher.web.calls import Answer, Call
-from dispatcher.web.gate import CALLS, ROOM
 from dispatcher.web.openapi import Route
 from dispatcher.web.problems import Problem, not_found, store_problem
 
@@ -77,11 +75,16 @@ class Server(web.Server):
 
 
 class Dispatch:
-    """From a request to its handler and back."""
+    """From a request to its handler and back; `failed` is told that the store did not answer."""
 
-    def __init__(self, routes: Sequence[Route], access: Access, outage: Outage) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        access: Access,
+        failed: Callable[[StoreUnavailable], None],
+    ) -> None:
         self._access = access
-        self._outage = outage
+        self._failed = failed
         self._fixed = {route.path: _methods(routes, route.path) for route in routes}
         self._patterns = [
             (_pattern(path), methods) for path, methods in self._fixed.items() if "{" in path
@@ -95,7 +98,7 @@ class Dispatch:
             return problem_response(problem)
         except StoreUnavailable as error:
             if not isinstance(error, TenantFull):
-                self._outage.failed(ROOM if isinstance(error, StoreFull) else CALLS, error)
+                self._failed(error)
             return problem_response(store_problem(error))
         except (ConnectionError, asyncio.CancelledError):
             raise

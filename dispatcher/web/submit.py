@@ -35,7 +35,7 @@ from dispatcher.store.queue import Queue
 from dispatcher.store.submissions import Fixed, KeyTaken, Submissions
 from dispatcher.units import parse_duration, parse_time
 from dispatcher.web.calls import Answer, Call, Reader
-from dispatcher.web.gate import CALLS, ROOM, Gate
+from dispatcher.web.gate import Gate
 from dispatcher.web.problems import Problem, invalid, not_found, refused
 
 IN_LOOP_BYTES = 32 * 1024
@@ -95,10 +95,7 @@ class Submit:
         key = _key(call)
         _, queue, submissions = self._gate.opened
         try:
-            answer = await self._accept(call, key, queue, submissions)
-            self._gate.outage.answered(CALLS)
-            self._gate.outage.answered(ROOM)
-            return answer
+            return await self._accept(call, key, queue, submissions)
         except KeyTaken as error:
             raise Problem(409, "key_taken", str(error)) from None
 
@@ -186,6 +183,8 @@ class Submit:
 
     async def _write(self, queue: Queue, prepared: _Prepared) -> None:
         accepted = await prepared.opened.enqueue(queue, prepared.part)
+        place = queue.keys.place
+        self._gate.accepted(queue.keys.cell, *(place(lane.lane) for lane in prepared.part.lanes))
         if accepted.repeated and accepted.check != prepared.part.check:
             raise Problem(
                 409, "part_differs",

@@ -37,3 +37,16 @@ def test_a_cell_that_answers_does_not_end_the_outage_of_another(
     assert lines(caplog) == 1 and whole.reason
     eu.over()
     assert lines(caplog) == 2 and not whole.reason
+
+
+def test_each_cell_of_a_cluster_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    whole = Outage()
+    for cell in ("main", "eu"):
+        for _ in range(2):
+            error = StoreUnavailable(f"store cannot be reached (cell {cell})", cell=cell)
+            whole.of(cell).failed("heartbeat", error)
+    assert [record.getMessage() for record in caplog.records] == [
+        "store cannot be reached (cell main); waiting",
+        "store cannot be reached (cell eu); waiting",
+    ]
+    assert whole.reason == "store cannot be reached (cell eu)"
