@@ -46,7 +46,8 @@ async def _move(config: Config, pattern: str, provider: str) -> dict[str, Any]:
     ingest = Ingest(config, create_providers(config))
     action = acting("move", pattern, f"to {provider}")
     async with open_store(config.store) as store:
-        mover = Mover(ingest, Moving(store.client, store.keys), provider, action)
+        moving = Moving(store.client, store.keys, store.confirming)
+        mover = Mover(ingest, moving, provider, action)
         return await move_lanes(store.inspector, mover, pattern)
 
 

@@ -13,6 +13,9 @@ from dispatcher.store.crossings import Crossings
 
 log = logging.getLogger(__name__)
 
+FINISH_SECONDS = 2.0
+"""How long a worker that ends tries to carry over what it has left."""
+
 
 class Ferry:
     """The role of a worker that empties what leaves a cell: at once what it has settled itself, and
@@ -60,6 +63,15 @@ class Ferry:
         if messages:
             log.info("%d messages go on to the cell that their provider is in now", messages)
         self._look_at = now + self._look_seconds * (0.5 + random.random())
+
+    async def finish(self) -> None:
+        """Carry over what this worker has left; what cannot get there in time is for others."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                while True:
+                    with suppress(StoreUnavailable):
+                        return await self.carry()
+                    await asyncio.sleep(0.1)
 
     async def carry(self) -> None:
         """Carry over what waits now. Raises StoreUnavailable."""

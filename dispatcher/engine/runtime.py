@@ -174,7 +174,7 @@ class _Life:
         self._heart = Heart(
             self._queue, self.name, config.worker.lease, self._clock, self._changes.numbered, outage
         )
-        crossings = Crossings(store.client, store.keys)
+        crossings = Crossings(store.client, store.keys, store.confirming)
         self._ferry = Ferry(crossings, config.retention.status, config.worker.lease / 3, outage)
         self._settler = Settler(self._queue, self.name, config, outage, self._ferry.wake)
         self._limits = Limits(config, batch_sizes(providers))
@@ -303,7 +303,7 @@ class _Life:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._settler.flushed()
                 if self._store.keys.several:
-                    await self._ferry.carry()
+                    await self._ferry.finish()
                 failpoints.passed("before_leave")
                 await self._queue.leave(self.name)
         except (TimeoutError, StoreUnavailable) as error:

@@ -19,13 +19,14 @@ from dispatcher.store.spreading import SpreadQueue
 
 
 class Cell(NamedTuple):
-    """One cell of an open store, with the same parts. `client` and `blocking` are the store's."""
+    """One cell of an open store, with the same parts. The clients are the store's."""
 
     keys: Keys
     client: aioredis.Redis
     blocking: aioredis.Redis
     queue: Queue
     inspector: Inspector
+    confirming: aioredis.Redis | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +42,14 @@ def open_cells(
 ) -> Mapping[str, Cell]:
     """Every cell by its name, the main one first; `confirming` as in Queue."""
     return {
-        name: Cell(own, client, blocking, Queue(client, own, confirming), Inspector(client, own))
+        name: Cell(
+            own,
+            client,
+            blocking,
+            Queue(client, own, confirming),
+            Inspector(client, own),
+            confirming,
+        )
         for name, own in keys.all().items()
     }
 

@@ -29,15 +29,19 @@ AT_ONCE = 100
 
 
 class Crossings:
-    """What leaves one cell, `keys`, for the others."""
+    """What leaves one cell, `keys`, for the others; `confirming` as in Queue: what has arrived is
+    taken out where it was safe."""
 
-    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+    def __init__(
+        self, client: aioredis.Redis, keys: Keys, confirming: aioredis.Redis | None = None
+    ) -> None:
         self._client = client
         self._keys = keys
         self._depart = Script(client, keys, "depart")
         self._strays = Script(client, keys, "strays")
         self._arrive = {
-            cell: (own, Script(client, own, "arrive")) for cell, own in keys.all().items()
+            cell: (own, Script(confirming or client, own, "arrive"))
+            for cell, own in keys.all().items()
         }
 
     async def carry(self, status_seconds: float) -> int:

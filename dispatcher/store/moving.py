@@ -68,9 +68,11 @@ class Moved(NamedTuple):
 
 
 class Moving:
-    """The entries of all cells; a lane is in the cell of its provider."""
+    """The entries of all cells; a lane is in the cell of its provider. `confirming` as in Queue."""
 
-    def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
+    def __init__(
+        self, client: aioredis.Redis, keys: Keys, confirming: aioredis.Redis | None = None
+    ) -> None:
         self._client = client
         self._cells = keys.all()
         self._place = keys.place
@@ -78,7 +80,7 @@ class Moving:
         self._scheduled = {
             cell: Script(client, own, "scheduled") for cell, own in self._cells.items()
         }
-        self._crossings = [Crossings(client, own) for own in self._cells.values()]
+        self._crossings = [Crossings(client, own, confirming) for own in self._cells.values()]
 
     async def carry(self, status_seconds: float) -> None:
         """Carry over what was moved to lanes in other cells. Workers of the cells that it leaves do

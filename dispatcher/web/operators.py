@@ -113,7 +113,7 @@ class Operators:
             lane = lane_pattern(call.arguments["lane"])
             action = acting(call, "move", lane, f"to {given.to}")
             async with self._gate.enter() as (store, *_):
-                moving = Moving(store.client, store.keys)
+                moving = Moving(store.client, store.keys, store.confirming)
                 mover = Mover(self._ingest, moving, given.to, action)
                 return Answer(await move_lanes(store.inspector, mover, lane))
 

@@ -13,8 +13,10 @@ import pytest
 from msgspec.structs import replace
 
 from dispatcher.engine.views import message
+from dispatcher.errors import StoreUnavailable
 from dispatcher.messages import Row
 from dispatcher.settings import StoreConfig
+from dispatcher.store.confirming import Question
 from dispatcher.store.crossings import Crossings
 from dispatcher.store.opening import Store, open_store
 from dispatcher.store.queue import Move
@@ -224,3 +226,22 @@ async def test_a_move_that_is_due_later_waits_in_its_cell(
         assert view is not None
         assert (view.total, view.counts["scheduled"], view.channel) == (1, 1, "sms")
         assert await opened.inspector.unfinished() == 1
+
+
+async def test_what_has_arrived_leaves_when_that_is_confirmed(
+    over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await over_cells('confirm = "disk"\n' + two_providers(simulator_url) + ROUTE)
+    run.simulator.change_account(f"twilio/{SID}", suspended=True)
+    batch = await run.submit(numbers(50))
+    await leave_all(run, monkeypatch)
+    crossings = Crossings(run.store.client, run.store.keys, run.store.confirming)
+    with monkeypatch.context() as patched:
+        patched.setattr(Question, "is_met", lambda self, answer: False)
+        with pytest.raises(StoreUnavailable, match="not confirmed"):
+            await crossings.carry(3600)
+        assert await leaving(run) == 50
+    async with run.work():
+        assert await run.finished(batch) == {"sent": 50}
+    run.assert_each_arrived_once((batch, 50))
+    await assert_nothing_left(run)
