@@ -176,8 +176,9 @@ async def _of_totals(found: Overlook, providers: Collection[str]) -> Readings:
     orphaned = leaving = 0.0
     async for name, outlook in in_turns(found.lanes.items()):
         provider, lane = name.partition("/")[0], outlook.standing.lane
-        leaving += drainable(outlook)
-        if provider not in providers:
+        if provider in providers:
+            leaving += drainable(outlook)
+        else:
             orphaned += lane.waiting
         if lane.suspended_us > found.store.now_us:
             suspended[provider,] += 1

@@ -24,8 +24,24 @@ async def remembered(client: aioredis.Redis, keys: Keys) -> Keys:
     known = {item.decode() for item in await answering(partial(client.smembers, name))}
     placed = {f"{cell}/{provider}" for provider, cell in keys.places.items() if cell != MAIN_CELL}
     if new := sorted(placed - known):
+        cells = {item.partition("/")[0] for item in known}
+        for cell in dict.fromkeys(item.partition("/")[0] for item in new):
+            if cell not in cells:
+                await _inherit(client, keys, cell)
         await Script(client, keys, "places")(name, *new)
     return _merged(keys, known)
+
+
+async def _inherit(client: aioredis.Redis, keys: Keys, cell: str) -> None:
+    """What operators have suspended is so in a new cell, too."""
+    rules: list[bytes | str] = []
+    for kind in ("suspended", "resumed"):
+        found = await answering(partial(client.hgetall, keys.name(kind)))
+        rules += (word for pattern, value in found.items() for word in (kind, pattern, value))
+    if rules:
+        number = int(await answering(partial(client.get, keys.name("control"))) or 0)
+        own = keys._replace(cell=cell)
+        await Script(client, own, "inherit")(own.name("suspended"), number, *rules)
 
 
 def _merged(keys: Keys, known: set[str]) -> Keys:

@@ -11,7 +11,7 @@ from dispatcher.simulator.faults import ResetAfter
 from dispatcher.store.letters import Letters
 from dispatcher.store.moving import Moving
 from dispatcher.store.operations import FOREVER, Action, Operations
-from tests.campaign import SID, numbers
+from tests.campaign import SID, numbers, twilio
 from tests.cells.conftest import WEST, Start, halves, in_cell
 
 
@@ -36,6 +36,24 @@ async def test_a_pattern_is_suspended_in_all_of_them(over_cells: Start, simulato
         assert await run.finished(batch) == {"sent": 60}
     actions = await run.store.inspector.actions()
     assert {(view.what, view.affected) for view in actions} == {("suspend", 2), ("resume", 2)}
+
+
+async def test_what_is_suspended_is_so_in_a_cell_that_comes_later(
+    over_cells: Start, simulator_url: str
+) -> None:
+    before = await over_cells(twilio(simulator_url))
+    operations = Operations(before.store.client, before.store.keys)
+    for pattern in ("*/sms/de", "*/sms/us"):
+        await operations.suspend(pattern, FOREVER, action("suspend"))
+    await operations.resume("*/sms/us", action("resume"))
+    run = await over_cells(halves(simulator_url))
+    batch = await run.submit(numbers(60))
+    views = await run.store.inspector.lanes(["west/sms/de", "west/sms/us"])
+    assert [view.reason for view in views] == ["a test", ""]
+    operations = Operations(run.store.client, run.store.keys)
+    async with run.work():
+        await operations.resume("*/sms/de", action("resume"))
+        assert await run.finished(batch) == {"sent": 60}
 
 
 async def test_dead_letters_of_all_of_them(over_cells: Start, simulator_url: str) -> None:
