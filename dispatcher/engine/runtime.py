@@ -62,10 +62,15 @@ async def write_limits(
     lost: bool = False,
 ) -> None:
     """Write limits, all or some by name, and those of the lanes of the `known` providers; each cell
-    gets its shares. `lost` as in `Queue.write_limits`."""
+    gets its shares. One that does not answer gets them from its workers. `lost` as in
+    `Queue.write_limits`. Raises StoreUnavailable where the main cell does not answer."""
     for cell in store.cells.values():
         served = [provider for provider in known if store.at(provider) is cell]
-        await write_limits_in(cell, limits, served, names, lost=lost)
+        try:
+            await write_limits_in(cell, limits, served, names, lost=lost)
+        except StoreUnavailable:
+            if cell.name == store.keys.cell:
+                raise
 
 
 async def write_limits_in(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -24,6 +25,11 @@ from dispatcher.store.connection import answering
 from dispatcher.store.keys import Keys
 from dispatcher.store.queue import Accepted, NewEntry, NewLane, Queue, store_full, tenant_full
 from dispatcher.store.scripts import Script
+
+GLANCE_SECONDS = 0.5
+"""How long a cell may take to answer that a part has nothing to do with."""
+SILENT_SECONDS = 5.0
+"""One that did not is not asked for so long."""
 
 
 class Portion(NamedTuple):
@@ -89,6 +95,7 @@ class SpreadQueue(Queue):
         self._intend = Script(client, keys, "intend")
         self._queues = {cell: Queue(client, own, confirming) for cell, own in keys.all().items()}
         self._seen: dict[str, _Standing] = {}
+        self._silent_until: dict[str, float] = {}
 
     async def enqueue(
         self,
@@ -163,16 +170,24 @@ class SpreadQueue(Queue):
     async def _look(self, new: _Part, before: Collection[str]) -> dict[str, _Standing]:
         """How every cell stands. One that does not answer and has nothing to do with the part is as
         it last was."""
-        needed = {self.keys.cell, *before, *self._others(new)}
-        cells = list({**self._queues, **dict.fromkeys(needed)})
-        looks = (self._look_at(cell, new) for cell in cells)
-        found = await asyncio.gather(*looks, return_exceptions=True)
-        for cell, standing in zip(cells, found, strict=True):
-            if isinstance(standing, _Standing):
-                self._seen[cell] = standing
-            elif cell in needed or not isinstance(standing, StoreUnavailable):
-                raise standing
-        return {cell: self._seen.get(cell, _Standing(0, 0, "")) for cell in cells}
+        needed = dict.fromkeys((self.keys.cell, *before, *self._others(new)))
+        beside = [cell for cell in self._queues if cell not in needed]
+        looks = (self._look_at(cell, new) for cell in needed)
+        glances = (self._glance_at(cell, new) for cell in beside)
+        found = await asyncio.gather(*looks, *glances)
+        self._seen = dict(zip((*needed, *beside), found, strict=True))
+        return self._seen
+
+    async def _glance_at(self, cell: str, new: _Part) -> _Standing:
+        """The same of a cell that nothing goes to: nobody waits long for it, or often."""
+        now = time.monotonic()
+        if now >= self._silent_until.get(cell, 0.0):
+            try:
+                async with asyncio.timeout(GLANCE_SECONDS):
+                    return await self._look_at(cell, new)
+            except (StoreUnavailable, TimeoutError):
+                self._silent_until[cell] = now + SILENT_SECONDS
+        return self._seen.get(cell, _Standing(0, 0, ""))
 
     async def _look_at(self, cell: str, new: _Part) -> _Standing:
         keys = self.keys._replace(cell=cell)

@@ -39,13 +39,14 @@ class Checks:
             store = self._gate.opened.store
         except StoreUnavailable as error:
             raise _not_ready("store_unavailable", error.reason) from None
-        found = await asyncio.gather(*(_trouble(cell.queue) for cell in store.cells.values()))
+        names, queues = [*store.cells], [cell.queue for cell in store.cells.values()]
+        found = await asyncio.gather(*map(_trouble, queues))
         main, *others = found
         if main is not None and not isinstance(main, StoreFull):
             raise _not_ready("store_unavailable", main.reason)
-        states = zip(store.cells, found, strict=True)
+        states = zip(names, found, strict=True)
         self._gate.answered(*(name for name, error in states if error is None))
-        beside = zip([*store.cells][1:], others, strict=True)
+        beside = zip(names[1:], others, strict=True)
         away = {name: STORE_STATES[error.state] for name, error in beside if error is not None}
         return Answer(Health("ready", "ok" if main is None else "full", away))
 

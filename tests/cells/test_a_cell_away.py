@@ -89,6 +89,7 @@ async def test_the_rest_goes_on(
             assert (status, problem["detail"]) == (503, AWAY)
         async with serving(run.config) as url, aiohttp.ClientSession(url) as http:
             assert (await posted(http, "+4915100000099"))[0] == 202  # it starts without the cell
+        await runtime.write_limits(run.store, run.ingest.limits, run.config.providers)
         with pytest.raises(StoreUnavailable, match="cell eu") as raised:
             await run.store.inspector.unfinished()
         assert raised.value.cell == "eu"
