@@ -18,12 +18,14 @@ LEASE = '[worker]\nlease = "1s"\n'
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each script was asked for; it has run twice as often, a claim every other time."""
-    run, seen = Script.__call__, Counter[str]()
+    """How often each script was asked for; it has run twice as often, a claim of a provider every
+    other time."""
+    run, seen, claims = Script.__call__, Counter[str](), Counter[str]()
 
     async def run_twice(self: Script, key: str, *arguments: Argument) -> Any:
         seen[self.name] += 1
-        if self.name != "claim" or seen["claim"] % 2:
+        claims[key] += self.name == "claim"
+        if self.name != "claim" or claims[key] % 2:
             await run(self, key, *arguments)
         return await run(self, key, *arguments)
 

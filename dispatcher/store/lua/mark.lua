@@ -6,7 +6,7 @@
 -- returns 1 for a new mark, else 0
 local new = redis.call('HSETNX', KEYS[1], 'cancel', int(clock()))
 if redis.call('HEXISTS', KEYS[1], 'total') == 0 then
-  redis.call('EXPIRE', KEYS[1], ARGV[3])
+  forget_later(KEYS[1], ARGV[3])
 elseif new == 1 then
   announce('*')
 end
