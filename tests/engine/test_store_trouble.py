@@ -9,6 +9,7 @@ import pytest
 
 from dispatcher.engine.runtime import Worker
 from dispatcher.settings import StoreConfig
+from dispatcher.store.keys import Keys
 from dispatcher.store.opening import Store, open_store
 from tests.campaign import Campaign, numbers, twilio, until
 
@@ -91,6 +92,7 @@ async def absent_store(store: Store) -> AsyncIterator[Store]:
     config = StoreConfig(url=f"redis://127.0.0.1:{port}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dispatcher.store.opening.reach", no_wait)
+        patch.setattr("dispatcher.store.opening.remembered", as_configured)
         async with open_store(config) as absent:
             server.close()
             yield absent
@@ -98,6 +100,11 @@ async def absent_store(store: Store) -> AsyncIterator[Store]:
 
 async def no_wait(client: object, patience: float | None) -> None:
     """The store is there when the process starts."""
+
+
+async def as_configured(client: object, keys: Keys) -> Keys:
+    """It has no cells beside those of the configuration."""
+    return keys
 
 
 async def test_a_worker_that_waits_for_its_store_can_be_stopped(
