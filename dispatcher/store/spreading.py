@@ -2,8 +2,8 @@
 
 No call writes to two cells. So the main cell first notes to which others the part is about to go;
 each of them takes its messages, and remembers with the guard of the part which ones they are; the
-main cell is the last and counts the part as accepted. Does it come again before that, only what no
-cell has yet is added, by whichever routes there are by then.
+main cell is the last and counts the part as accepted. When it comes again before that, only what
+no cell has yet is added, whatever the routes are by then.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Portion(NamedTuple):
             bits[(index - self.first) // 8] |= 1 << (index - self.first) % 8
         return f"{self.check} {base64.b64encode(bits).decode()}"
 
-    def with_(self, entries: Iterable[NewEntry]) -> Portion:
+    def plus(self, entries: Iterable[NewEntry]) -> Portion:
         """The same with the messages of some entries."""
         new = (index for entry in entries for index in indexes_of(entry.body))
         return self._replace(indexes=self.indexes.union(new))
@@ -168,8 +168,8 @@ class SpreadQueue(Queue):
         return None, [cell.decode() for cell in said]
 
     async def _look(self, new: _Part, before: Collection[str]) -> dict[str, _Standing]:
-        """How every cell stands. One that does not answer and has nothing to do with the part is as
-        it last was."""
+        """How every cell stands. Raises StoreUnavailable for one that may have some of the part, or
+        gets some."""
         needed = dict.fromkeys((self.keys.cell, *before, *self._others(new)))
         beside = [cell for cell in self._queues if cell not in needed]
         looks = (self._look_at(cell, new) for cell in needed)
@@ -187,7 +187,8 @@ class SpreadQueue(Queue):
                     return await self._look_at(cell, new)
             except (StoreUnavailable, TimeoutError):
                 self._silent_until[cell] = now + SILENT_SECONDS
-        return self._seen.get(cell, _Standing(0, 0, ""))
+        last = self._seen.get(cell)
+        return _Standing(last.queued if last else 0, 0, "")  # of which tenant is not known
 
     async def _look_at(self, cell: str, new: _Part) -> _Standing:
         keys = self.keys._replace(cell=cell)
@@ -204,7 +205,7 @@ class SpreadQueue(Queue):
         for cell in self._others(new):
             lanes, entries = self._own(new, cell)
             before = given.get(cell, Portion(new.check, new.number))
-            after = before.with_(entries)
+            after = before.plus(entries)
             answer = await self._queues[cell].enqueue_portion(
                 new.batch, new.number, after.text, new.whose, before.text, lanes, entries
             )
