@@ -52,12 +52,11 @@ class Again(msgspec.Struct, frozen=True):
 
 
 class Letters:
-    """The dead letters of all cells; `cells` are those of each."""
+    """The dead letters of all cells; `cells` are those of each. A letter is where the message died,
+    whichever cell its provider is in by now."""
 
     def __init__(self, client: aioredis.Redis, keys: Keys) -> None:
-        self._keys = keys
-        self._cells = {cell: CellLetters(client, own) for cell, own in keys.all().items()}
-        self.cells = tuple(self._cells.values())
+        self.cells = tuple(CellLetters(client, own) for own in keys.all().values())
 
     async def count(self) -> int:
         """How many there are."""
@@ -70,19 +69,12 @@ class Letters:
     async def replay(self, again: Sequence[Again], status_seconds: float, action: Action) -> int:
         """Have these messages wait again; how many. What a receipt has told of since only leaves
         the dead letters. Raises StoreFull."""
-        done = 0
-        for name, cell in self._cells.items():
-            own = [item for item in again if self._keys.place(item.letter.lane) == name]
-            done += await cell.replay(own, status_seconds, action) if own else 0
-        return done
+        return sum([await cell.replay(again, status_seconds, action) for cell in self.cells])
 
     async def drop(self, found: Sequence[DeadLetter], action: Action) -> int:
         """Forget these letters; how many there were."""
-        done = 0
-        for name, cell in self._cells.items():
-            own = [one.message for one in found if self._keys.place(one.letter.lane) == name]
-            done += await cell.drop(own, action)
-        return done
+        messages = [one.message for one in found]
+        return sum([await cell.drop(messages, action) for cell in self.cells])
 
 
 class CellLetters:
@@ -125,7 +117,9 @@ class CellLetters:
         return await self._of([(message, int(at)) for message, at in known if at is not None])
 
     async def replay(self, again: Sequence[Again], status_seconds: float, action: Action) -> int:
-        """See Letters."""
+        """See Letters; letters that are not here are left out."""
+        if not again:
+            return 0
         plan = [
             (
                 item.message, item.batch, item.index, item.hop, item.letter.lane,

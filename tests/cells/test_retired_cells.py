@@ -7,11 +7,13 @@ import pytest
 
 from dispatcher.engine.gauges import readings
 from dispatcher.engine.lane_states import lane_states, lanes_of
+from dispatcher.engine.letters import Replay, Selection, drop
 from dispatcher.engine.moving import Mover
 from dispatcher.engine.overlook import overlook
 from dispatcher.engine.runtime import write_limits
 from dispatcher.store.crossings import Crossings
 from dispatcher.store.joining import open_survey
+from dispatcher.store.letters import Letters
 from dispatcher.store.moving import Moving
 from dispatcher.store.operations import Action
 from tests.campaign import Campaign, numbers, twilio, until
@@ -137,3 +139,25 @@ async def test_what_it_had_of_a_limit_counts_no_more(over_cells: Start, simulato
         (page,) = [page async for page in survey.limit_pages()]
         assert page["carrier:de"].interval_us == pytest.approx(10_000)
         assert "provider:west" in found
+
+
+async def test_letters_of_a_provider_that_got_another_cell_are_replayed(
+    over_cells: Start, simulator_url: str
+) -> None:
+    run = await over_cells(twilio(simulator_url, name="west", sid=WEST, cell="eu"))
+    run.simulator.change_account(f"twilio/{WEST}", numbers=["+15550001"])
+    batch = await run.submit(numbers(20))
+    async with run.work():
+        assert await run.finished(batch) == {"dead": 20}
+    run.simulator.change_account(f"twilio/{WEST}", numbers=[])
+    run = await over_cells(twilio(simulator_url, name="west", sid=WEST) + QUICK)
+    letters = Letters(run.store.client, run.store.keys)
+    some = Selection(messages=tuple(f"{batch}-{n}" for n in range(5)))
+    action = Action("d", "ann", "drop", "*")
+    assert (await drop(letters, some, action, dry_run=False)).messages == 5
+    replay = Replay(letters, await run.store.inspector.now_us(), 0.0, 3600)
+    again = action._replace(id="r", what="replay")
+    assert (await replay.run(Selection(), again, dry_run=False)).messages == 15
+    async with run.work():
+        assert await run.finished(batch) == {"dead": 5, "sent": 15}
+    assert await letters.count() == 0
