@@ -61,9 +61,15 @@ class Reclaimer:
 
 async def put_back(store: Store, member: str) -> int:
     """Put back what the workers of a process that has ended hold; the number of messages. `member`
-    is what it was given as `runtime.Worker(member=...)`. Raises StoreUnavailable."""
-    moved = sum([await _put_back_in(cell, member) for cell in store.cells.values()])
+    is what it was given as `runtime.Worker(member=...)`. Raises StoreUnavailable, when all cells
+    that answer are done."""
+    cells = (_put_back_in(cell, member) for cell in store.cells.values())
+    found = await asyncio.gather(*cells, return_exceptions=True)
+    moved = sum(item for item in found if isinstance(item, int))
     metrics.RECLAIMED.inc(moved)
+    for item in found:
+        if isinstance(item, BaseException):
+            raise item
     return moved
 
 

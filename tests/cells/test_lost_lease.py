@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from dispatcher.engine.reclaim import put_back
 from dispatcher.engine.runtime import write_limits
+from dispatcher.errors import StoreUnavailable
+from dispatcher.store.scripts import Argument, Script
 from tests.campaign import SID, Campaign, numbers, until
 from tests.cells.conftest import WEST, Start, assert_nothing_left, halves
 
@@ -59,3 +65,27 @@ async def test_what_a_process_held_is_put_back_in_every_cell(
     assert await put_back(run.store, "2.abc") == 100
     assert await run.store.inspector.workers() == 0
     assert await run.counts(batch) == {"queued": 100}
+
+
+async def test_a_cell_that_does_not_answer_keeps_nobody_else_waiting(
+    over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await over_cells(halves(simulator_url))
+    await run.submit(numbers(100))
+    await write_limits(run.store, run.ingest.limits, run.config.providers)
+    main, eu = (run.store.cells[cell].queue for cell in ("main", "eu"))
+    for provider, queue in (("west", eu), ("twilio", main)):
+        await queue.heartbeat("host.1.2.abc.boot-0", first=True)
+        await queue.claim(provider, "host.1.2.abc.boot-0", 500, 10, [])
+    call = Script.__call__
+
+    async def without_main(self: Script, key: str, *arguments: Argument) -> Any:
+        if self.name == "reclaim" and "{main}" in key:
+            raise StoreUnavailable("store cannot be reached (cell main)")
+        return await call(self, key, *arguments)
+
+    monkeypatch.setattr(Script, "__call__", without_main)
+    with pytest.raises(StoreUnavailable, match="cell main"):
+        await put_back(run.store, "2.abc")
+    assert await names_in(run, "main")
+    assert not await names_in(run, "eu")
