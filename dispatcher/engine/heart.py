@@ -77,9 +77,9 @@ class Heart:
             async with asyncio.timeout(max(LEAST_PATIENCE, self._lease / 3)):
                 beat = await self._queue.heartbeat(self._worker, first=first, lease=self._lease)
         except TimeoutError:
-            keys = self._queue.keys
-            where = f" (cell {keys.cell})" if keys.several else ""
-            raise StoreUnavailable(f"store did not answer in time{where}") from None
+            cell = self._queue.keys.cell if self._queue.keys.several else ""
+            where = f" (cell {cell})" if cell else ""
+            raise StoreUnavailable(f"store did not answer in time{where}", cell=cell) from None
         after = monotonic()
         failpoints.passed("after_heartbeat")
         self._until = before + self._lease
