@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 
 from dispatcher import metrics
 from dispatcher.engine.clock import monotonic
@@ -104,7 +105,8 @@ class Janitor:
                 log.info("janitor: %d lanes and limits forgotten", forgotten)
         if self._forgetting is not None:
             batches = [key.rest for key in found if key.kind == "batch"]
-            await self._forgetting.forget(batches, self._retention.status)
+            with suppress(StoreUnavailable):  # another cell is away: they stay for now
+                await self._forgetting.forget(batches, self._retention.status)
         self._tell("scheduled entries", *await self._tidying.match_scheduled())
         self._tell("dead letters", *await self._tidying.match_dead())
 

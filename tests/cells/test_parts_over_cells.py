@@ -130,8 +130,12 @@ async def clean(run: Campaign, cell: str) -> None:
     await janitor.round()  # also what the first had in hand
 
 
+async def away(*_: object) -> int:
+    raise StoreUnavailable("store cannot be reached (cell eu)")
+
+
 async def test_no_cell_forgets_a_batch_that_is_not_over_in_all(
-    over_cells: Start, simulator_url: str
+    over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await over_cells(halves(simulator_url))
     opened = run.open()
@@ -142,6 +146,9 @@ async def test_no_cell_forgets_a_batch_that_is_not_over_in_all(
     for cell in ("eu", "main"):
         await clean(run, cell)
         assert not await expires(run, cell, batch)
+    with monkeypatch.context() as patched:
+        patched.setattr(Forgetting, "forget", away)
+        await clean(run, "main")
     assert await opened.enqueue(run.store.queue, part) == Accepted(0, True, part.check)
     async with run.work():
         assert await run.finished(batch) == {"sent": 100}
