@@ -8,8 +8,9 @@ import signal
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, BinaryIO
 
 import click
@@ -171,6 +172,7 @@ class _Run:
         self._source = source
         self._tally = Tally()
         self._regular = stat.S_ISREG(os.fstat(source.fileno()).st_mode)
+        self._blocking = False
         self._lines: dict[int, int] = {}
         self._progress = Progress(source, options.file)
         self._rejects = Rejects(options.rejects, self._progress.line, source)
@@ -200,12 +202,32 @@ class _Run:
 
     def _open_records(self) -> Records:
         if not self._regular:
-            # A read from a pipe holds up the loop: Ctrl-C must break into it.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._catch_ctrl_c()
         try:
-            return open_records(self._source, self._options.file)
+            with self._open_to_ctrl_c():
+                return open_records(self._source, self._options.file)
         except OSError as error:
             raise Cut(f"{self._options.file} cannot be read: {error.strerror}") from None
+
+    def _catch_ctrl_c(self) -> None:
+        """Let Ctrl-C break into a read from a pipe, which holds up the loop. At any other time it
+        cancels, as it does by itself: it must not break into what the loop calls."""
+        cancel = signal.getsignal(signal.SIGINT)
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            if self._blocking or not callable(cancel):
+                raise KeyboardInterrupt
+            cancel(number, frame)
+
+        signal.signal(signal.SIGINT, interrupt)
+
+    @contextmanager
+    def _open_to_ctrl_c(self) -> Iterator[None]:
+        self._blocking = True
+        try:
+            yield
+        finally:
+            self._blocking = False
 
     def _items(self, opened: OpenBatch, records: Records) -> Iterator[Item]:
         try:
@@ -259,6 +281,15 @@ class _Run:
         )
 
     def _parts(self, opened: OpenBatch, records: Records, known: dict[int, str]) -> Iterator[Part]:
+        parts = self._read(opened, records, known)
+        while True:
+            with self._open_to_ctrl_c():
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+    def _read(self, opened: OpenBatch, records: Records, known: dict[int, str]) -> Iterator[Part]:
         chunk: list[Item] = []
         first = 0
         for item in self._items(opened, records):
