@@ -58,8 +58,8 @@ async def test_workers_die_on_the_way_of_a_message(
     run, path = campaign(toml), config_file(toml)
     with ExitStack() as stack:
         doomed = [stack.enter_context(worker(path, place)) for place in ON_THE_WAY]
+        batches = await under_load(run, lambda: ended(doomed))
         async with run.work():
-            batches = await under_load(run, lambda: ended(doomed))
             await assert_accounted_for(run, batches)
     assert [process.returncode for process in doomed] == [-signal.SIGKILL] * len(doomed)
     assert await run.is_empty()
@@ -87,11 +87,13 @@ async def test_a_worker_dies_as_it_takes_over(
 ) -> None:
     toml = twilio(simulator_url, rate="500/s", on_unknown="hold") + LEASE
     run, path = campaign(toml), config_file(toml)
-    with worker(path, "after_send:5") as first, worker(path, place) as second:
-        batches = await under_load(run, lambda: ended([first, second]))
-        async with run.work():
-            await assert_accounted_for(run, batches)
-    assert second.returncode == -signal.SIGKILL
+    with worker(path, "after_send:5") as first:
+        batches = await under_load(run, lambda: ended([first]))
+    with worker(path, place) as second:
+        batches += await under_load(run, lambda: ended([second]))
+    async with run.work():
+        await assert_accounted_for(run, batches)
+    assert [first.returncode, second.returncode] == [-signal.SIGKILL] * 2
     assert await run.is_empty()
 
 
