@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dispatcher.cli.options import State, config_option, load_config
+from dispatcher.cli.options import State, config_option, load_config, require_providers
 from dispatcher.cli.running import run, start_log, stop_on_signals
-from dispatcher.cli.worker import require_providers
 from dispatcher.config import Config
 from dispatcher.web.app import Api
 

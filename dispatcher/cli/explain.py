@@ -12,9 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from dispatcher.cli.figures import rate_text, span_text
-from dispatcher.cli.options import State, check_tenant, config_option, json_option, load_config
+from dispatcher.cli.options import (
+    State,
+    check_tenant,
+    config_option,
+    json_option,
+    load_config,
+    require_providers,
+)
 from dispatcher.cli.running import run
-from dispatcher.cli.worker import require_providers
 from dispatcher.engine.explanation import Choice, Explanation, explain
 from dispatcher.engine.ingest import Ingest
 from dispatcher.engine.runtime import create_providers

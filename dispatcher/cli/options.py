@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar
 import click
 
 from dispatcher.config import Config, find, load
-from dispatcher.errors import UsageError
+from dispatcher.errors import ConfigError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator: TypeAlias = Callable[[Command], Command]
@@ -34,6 +34,12 @@ def load_config(state: State, flags: Mapping[str, Any] = MappingProxyType({})) -
     Raises ConfigError.
     """
     return load(config_path(state), os.environ, flags)
+
+
+def require_providers(config: Config, state: State) -> None:
+    """Raises ConfigError for a configuration that can send nothing."""
+    if not config.providers:
+        raise ConfigError(f"{config_path(state)}: no [providers.NAME] table, nothing can be sent")
 
 
 def check_tenant(config: Config, tenant: str) -> None:

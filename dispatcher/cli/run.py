@@ -18,10 +18,9 @@ import click
 
 from dispatcher.cli import sandbox
 from dispatcher.cli.crew import Crew, end, start
-from dispatcher.cli.options import State, config_option, config_path
+from dispatcher.cli.options import State, config_option, config_path, require_providers
 from dispatcher.cli.running import run as run_loop
 from dispatcher.cli.running import start_log, stop_on_signals
-from dispatcher.cli.worker import require_providers
 from dispatcher.config import VARIABLE_PREFIX, Config, load
 from dispatcher.errors import DispatcherError
 from dispatcher.web.app import Api

@@ -16,13 +16,19 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from dispatcher.cli import send_api
-from dispatcher.cli.options import State, check_tenant, config_option, json_option, load_config
+from dispatcher.cli.content import headers, html
+from dispatcher.cli.options import (
+    State,
+    check_tenant,
+    config_option,
+    json_option,
+    load_config,
+    require_providers,
+)
 from dispatcher.cli.progress import Progress
 from dispatcher.cli.records import Item, Records, open_records, open_source
 from dispatcher.cli.rejects import Rejects
 from dispatcher.cli.running import run, run_all
-from dispatcher.cli.worker import require_providers
 from dispatcher.engine.ingest import Ingest, OpenBatch, Part, Recipient, Rejected, Submission
 from dispatcher.engine.runtime import create_providers, write_limits
 from dispatcher.errors import (
@@ -117,6 +123,8 @@ def send(state: State, /, **given: Any) -> int:
     Example: dispatcher send customers.csv --channel sms --from shop --text "Hi {name}"
     """
     if given["api"] is not None:
+        from dispatcher.cli import send_api  # its HTTP client is half of the time to start
+
         with open_source(given["file"]) as source:
             return send_api.send(given, source)
     config = load_config(state)
@@ -140,8 +148,8 @@ def _options(config: Config, given: dict[str, Any]) -> Options:
         raise UsageError("--ttl must be above 0")
     content = Content(
         text=given["text"], template=given["template"], subject=given["subject"],
-        html=send_api.html(given["html"]), media=given["media"], reply_to=given["reply_to"],
-        headers=send_api.headers(given["headers"]),
+        html=html(given["html"]), media=given["media"], reply_to=given["reply_to"],
+        headers=headers(given["headers"]),
     )  # fmt: skip
     submission = Submission(
         given["channel"], given["sender"], content, given["class_"], ttl,

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
@@ -29,6 +28,7 @@ from dispatcher.bodies import (
     RejectedRecipient,
     TemplateName,
 )
+from dispatcher.cli.content import headers, html
 from dispatcher.cli.progress import Progress
 from dispatcher.cli.records import Item, open_records
 from dispatcher.cli.rejects import Rejects
@@ -281,29 +281,6 @@ def _wanted(given: Mapping[str, Any]) -> NewMessages:
         send_at=given["at"],
         batch=given["resume"],
     )
-
-
-def html(path: str | None) -> str | None:
-    """What the file of `--html` holds. Raises UsageError."""
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"--html {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--html {path} is not UTF-8") from None
-
-
-def headers(given: Sequence[str]) -> dict[str, str]:
-    """What `--header NAME:VALUE` said. Raises UsageError."""
-    found = {}
-    for text in given:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise UsageError(f"--header must be NAME:VALUE, got {text!r}")
-        found[name.strip()] = value.strip()
-    return found
 
 
 def _announce(batch: str) -> None:

@@ -13,11 +13,17 @@ from typing import Any
 import click
 
 from dispatcher.cli.crew import Crew
-from dispatcher.cli.options import State, config_option, config_path, load_config
+from dispatcher.cli.options import (
+    State,
+    config_option,
+    config_path,
+    load_config,
+    require_providers,
+)
 from dispatcher.cli.running import run, start_log, stop_on_signals
 from dispatcher.config import Config
 from dispatcher.engine.runtime import Worker, create_providers
-from dispatcher.errors import ConfigError, DispatcherError
+from dispatcher.errors import DispatcherError
 from dispatcher.store.opening import Store, open_store
 from dispatcher.web.probes import serve_probes
 
@@ -61,12 +67,6 @@ def worker(state: State, processes: int | None, port: int | None, member: str) -
         _sign_log(member)
     gc.freeze()  # what is loaded by now stays: collections need not look at it
     run(_work(config, read, member))
-
-
-def require_providers(config: Config, state: State) -> None:
-    """Raises ConfigError for a configuration that can send nothing."""
-    if not config.providers:
-        raise ConfigError(f"{config_path(state)}: no [providers.NAME] table, nothing can be sent")
 
 
 def _read(state: State, flags: Mapping[str, Any]) -> Config:

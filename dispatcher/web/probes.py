@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 from dispatcher.errors import DispatcherError, StoreUnavailable
 from dispatcher.store.opening import Store
-from dispatcher.web import server
 from dispatcher.web.access import Access
 from dispatcher.web.gate import Gate
 from dispatcher.web.health import Checks, check_routes
@@ -45,6 +44,8 @@ async def serve_probes(port: int) -> AsyncIterator[Probes]:
     it must not keep messages from being sent."""
     probes, runner = Probes(), None
     if port:
+        from dispatcher.web import server  # aiohttp takes its time to load
+
         try:
             dispatch = server.Dispatch(check_routes(probes.checks), Access({}), probes.failed)
             runner = await server.listen(dispatch, ALL_ADDRESSES, port)
