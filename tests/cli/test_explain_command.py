@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.store.opening import Store
-from tests.cli.command import Commands
+from tests.cli.inside import Inside
 
 TO = "+4915112345678"
 LANE = "hook/sms/de-telekom/sender=SHOP"
@@ -33,9 +33,9 @@ rate = "1/s"
 
 
 @pytest.fixture
-def explaining(commands: Commands, config_file: Callable[[str], Path]) -> Commands:
+def explaining(inside: Inside, config_file: Callable[[str], Path]) -> Inside:
     config_file(TOML)
-    return commands
+    return inside
 
 
 async def fill(store: Store) -> None:
@@ -50,7 +50,7 @@ async def fill(store: Store) -> None:
     await store.client.sadd(store.keys.name("limits"), "numbers/SHOP")
 
 
-async def test_where_messages_wait(explaining: Commands, store: Store) -> None:
+async def test_where_messages_wait(explaining: Inside, store: Store) -> None:
     await fill(store)
     found = (await explaining.call("explain", TO, "--from", "shop", "--json")).found
     assert (found["to"], found["channel"], found["carrier"]) == (TO, "sms", "de-telekom")
@@ -71,7 +71,7 @@ async def test_where_messages_wait(explaining: Commands, store: Store) -> None:
     assert seconds["bulk"] - seconds["urgent"] == pytest.approx(50_040)
 
 
-async def test_plain(explaining: Commands, store: Store) -> None:
+async def test_plain(explaining: Inside, store: Store) -> None:
     await fill(store)
     await store.client.zadd(store.keys.name("workers"), {"w": 1})
     lines = (await explaining.call("explain", TO, "--from", "shop")).out.splitlines()
@@ -92,14 +92,14 @@ async def test_plain(explaining: Commands, store: Store) -> None:
     assert lines[13:] == ["", "other", "  left out: senders.shop names no sender of other"]
 
 
-async def test_an_idle_store(explaining: Commands) -> None:
+async def test_an_idle_store(explaining: Inside) -> None:
     out = (await explaining.call("explain", TO, "--from", "SHOP")).out
     assert out.count("would go   urgent now · normal now · bulk now") == 2
     assert out.endswith("No worker runs now: nothing goes before one starts.\n")
     assert "held by" not in out
 
 
-def test_an_address_with_an_at_sign_is_email(explaining: Commands) -> None:
+def test_an_address_with_an_at_sign_is_email(explaining: Inside) -> None:
     found = explaining.run("explain", "Ann@Gmail.com", "--from", "SHOP", "--json").found
     assert (found["channel"], found["carrier"]) == ("email", "google")
     by_name = ("--from", "SHOP", "--channel", "whatsapp", "--json")
@@ -113,12 +113,12 @@ def test_an_address_with_an_at_sign_is_email(explaining: Commands) -> None:
         ((TO,), "hook has limits per sender: say which one with --from"),
     ],
 )
-def test_what_cannot_be_explained(explaining: Commands, args: tuple[str, ...], line: str) -> None:
+def test_what_cannot_be_explained(explaining: Inside, args: tuple[str, ...], line: str) -> None:
     result = explaining.run("explain", *args)
     assert (result.code, result.out, result.err) == (2, "", [f"dispatcher: {line}"])
 
 
-def test_no_route(explaining: Commands, config_file: Callable[[str], Path]) -> None:
+def test_no_route(explaining: Inside, config_file: Callable[[str], Path]) -> None:
     config_file(TOML + '[[routes]]\nto = "+43*"\nproviders = ["hook"]\n')
     result = explaining.run("explain", TO, "--from", "SHOP")
     assert (result.code, result.out) == (1, "")

@@ -12,6 +12,7 @@ import pytest
 from dispatcher.simulator import Settings, Simulator, WebhookAccount
 from dispatcher.store.opening import Store
 from tests.cli.command import HI, SEND, Commands, csv_of, number
+from tests.cli.inside import Inside
 
 LIMITED = """
 [providers.hook]
@@ -29,16 +30,16 @@ MESSAGES = 20
 
 
 @pytest.fixture
-def limited(commands: Commands, config_file: Callable[[str], Path]) -> Commands:
+def limited(inside: Inside, config_file: Callable[[str], Path]) -> Inside:
     config_file(LIMITED.format(url="http://127.0.0.1:9/webhook/demo", rate="75/s"))
-    return commands
+    return inside
 
 
-def shown(commands: Commands) -> dict[str, Any]:
-    return {body["name"]: body for body in commands.run("limits", "--json").found}
+def shown(inside: Inside) -> dict[str, Any]:
+    return {body["name"]: body for body in inside.run("limits", "--json").found}
 
 
-def test_the_limits_of_a_configuration(limited: Commands) -> None:
+def test_the_limits_of_a_configuration(limited: Inside) -> None:
     found = shown(limited)
     assert found.keys() == {"provider:hook", "carrier:de"}
     assert found["provider:hook"]["rate"] is None
@@ -48,7 +49,7 @@ def test_the_limits_of_a_configuration(limited: Commands) -> None:
     assert (carrier["quotas"], carrier["lanes"]) == ([], [])
 
 
-def test_set_and_reset(limited: Commands) -> None:
+def test_set_and_reset(limited: Inside) -> None:
     changed = limited.run("limits", "set", "carrier:de", "30/min")
     assert (changed.code, changed.err) == (0, [])
     assert changed.out == "carrier:de: 75/s -> 30/min, until reset\n"
@@ -63,7 +64,7 @@ def test_set_and_reset(limited: Commands) -> None:
     assert (again.code, again.out) == (0, "carrier:de: 75/s -> 75/s, as configured\n")
 
 
-def test_set_for_a_while(limited: Commands) -> None:
+def test_set_for_a_while(limited: Inside) -> None:
     args = ("limits", "set", "provider:hook", "100/s", "--for", "1h")
     found = limited.run(*args, "--json").found
     assert (found["name"], found["rate"], found["configured"]) == ("provider:hook", 100, None)
@@ -71,8 +72,8 @@ def test_set_for_a_while(limited: Commands) -> None:
     assert limited.run(*args).out == "provider:hook: 100/s -> 100/s, for 1h\n"
 
 
-async def test_the_table(limited: Commands, store: Store) -> None:
-    limited.run("limits", "set", "carrier:de", "50/s")
+async def test_the_table(limited: Inside, store: Store) -> None:
+    await limited.call("limits", "set", "carrier:de", "50/s")
     now = await store.inspector.now_us()
     name, lane = store.keys.name("limit", "carrier:de"), "hook/sms/de"
     state = {"tat": now + 3600 * 10**6, "factor": 0.05, "factored": now + 3600 * 10**6}
@@ -87,7 +88,8 @@ async def test_the_table(limited: Commands, store: Store) -> None:
     assert [line.strip() for line in lines[2:4]] == ["slowed to 5% of 50/s", "paused for 30 min"]
     assert lines[4].split()[:2] == ["1,234/2,000", "until"]
     assert lines[5].split() == ["provider:hook", "none"]
-    assert shown(limited)["carrier:de"]["lanes"] == [lane]
+    found = await asyncio.to_thread(shown, limited)
+    assert found["carrier:de"]["lanes"] == [lane]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ async def test_the_table(limited: Commands, store: Store) -> None:
         ("numbers/X", "there is no limit numbers/X; `dispatcher limits` lists them"),
     ],
 )
-def test_an_unknown_limit(limited: Commands, name: str, words: str) -> None:
+def test_an_unknown_limit(limited: Inside, name: str, words: str) -> None:
     for args in (("set", name, "5/s"), ("reset", name)):
         result = limited.run("limits", *args)
         assert (result.code, result.out, result.err) == (1, "", [f"dispatcher: {words}"])
@@ -116,22 +118,22 @@ def test_an_unknown_limit(limited: Commands, name: str, words: str) -> None:
         (("5/s", "--for", "0s"), "--for must be more than 0s"),
     ],
 )
-def test_what_cannot_be_set(limited: Commands, args: tuple[str, ...], words: str) -> None:
+def test_what_cannot_be_set(limited: Inside, args: tuple[str, ...], words: str) -> None:
     result = limited.run("limits", "set", "carrier:de", *args)
     assert (result.code, result.out) == (2, "")
     (line,) = result.err
     assert line.startswith(f"dispatcher: {words}")
 
 
-async def test_an_absent_store(limited: Commands) -> None:
+async def test_an_absent_store(limited: Inside, commands: Commands) -> None:
     away = {"DISPATCHER__STORE__URL": "redis://127.0.0.1:9"}
     calls = [
         ("limits",),
         ("limits", "set", "carrier:de", "5/s"),
         ("explain", "+4917112345678", "--from", "X"),
     ]
-    running = [limited.start(*call, env=away) for call in calls]
-    for result in await asyncio.gather(*map(limited.ended, running)):
+    running = [commands.start(*call, env=away) for call in calls]
+    for result in await asyncio.gather(*map(commands.ended, running)):
         assert result.code == 1
         (line,) = result.err
         assert line.startswith("dispatcher: store cannot be reached")
@@ -147,17 +149,18 @@ async def sent(store: Store, batch: str, at_least: int) -> None:
 
 
 async def test_a_new_rate_reaches_the_backlog(
-    commands: Commands, config_file: Callable[[str], Path], store: Store
+    commands: Commands, inside: Inside, config_file: Callable[[str], Path], store: Store
 ) -> None:
     simulator = Simulator(Settings((WebhookAccount(),)))
     url = await simulator.start()
     config_file(LIMITED.format(url=f"{url}/webhook/demo", rate="1/h"))
     commands.write("rows.csv", csv_of(f"{number(i)},Ann" for i in range(MESSAGES)))
     worker = commands.start("worker")
-    batch = (await commands.call("send", "rows.csv", *SEND, *HI)).batch
+    batch = (await inside.call("send", "rows.csv", *SEND, *HI)).batch
     await sent(store, batch, 1)
-    assert shown(commands)["carrier:de"]["lanes"] == ["hook/sms/de/sender=SHOP"]
-    await commands.call("limits", "set", "carrier:de", "1000/s")
+    found = await asyncio.to_thread(shown, inside)
+    assert found["carrier:de"]["lanes"] == ["hook/sms/de/sender=SHOP"]
+    await inside.call("limits", "set", "carrier:de", "1000/s")
     await sent(store, batch, MESSAGES)
     worker.terminate()
     assert (await commands.ended(worker)).code == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from dispatcher.simulator import Simulator
 from dispatcher.store.opening import Store
 from tests.cli.command import HI, SEND, Commands, number, stored
+from tests.cli.inside import Inside
 
 CSV_FAULTS: list[tuple[bytes, str]] = [
     (b"", "empty_record: the line is empty"),
@@ -72,10 +73,12 @@ async def test_100_000_rows_of_csv(commands: Commands, store: Store) -> None:
     await check_accepted(store, result.batch, 100_000, broken)
 
 
-async def test_json_lines_and_a_file_of_rejects(commands: Commands, store: Store) -> None:
+async def test_json_lines_and_a_file_of_rejects(
+    commands: Commands, inside: Inside, store: Store
+) -> None:
     lines, broken = mixed(12_000, 100, json_row, JSON_FAULTS)
     commands.write("big.jsonl", b"\n".join([*lines, b""]))
-    result = commands.send("big.jsonl", *HI, "--rejects", "bad.csv")
+    result = await inside.call("send", "big.jsonl", *SEND, *HI, "--rejects", "bad.csv")
     assert (result.code, result.out, result.err) == (1, "11880 accepted, 120 rejected\n", [])
     header, *said = (commands.directory / "bad.csv").read_text().splitlines()
     assert header == "line,record,code,detail"
@@ -85,23 +88,23 @@ async def test_json_lines_and_a_file_of_rejects(commands: Commands, store: Store
     await check_accepted(store, result.batch, 12_000, broken)
 
 
-def test_more_rejects_than_are_listed(commands: Commands) -> None:
+def test_more_rejects_than_are_listed(commands: Commands, inside: Inside) -> None:
     commands.write("bad.csv", "to,name\n" + "nobody,x\n" * 1100)
-    result = commands.send("bad.csv", *HI, "--dry-run")
+    result = inside.send("bad.csv", *HI, "--dry-run")
     assert (result.code, result.out) == (1, "0 would be accepted, 1100 rejected\n")
     assert result.err[999].startswith("line 1001: invalid_recipient: ")
     assert result.err[1000:] == ["more records refused; --rejects FILE lists all"]
 
 
-def test_a_file_cut_in_mid_row(commands: Commands) -> None:
+def test_a_file_cut_in_mid_row(commands: Commands, inside: Inside) -> None:
     commands.write("cut.csv", 'to,name\n+4915112345678,Ann\n+4915112345679,"Be')
-    result = commands.send("cut.csv", *HI, "--dry-run")
+    result = inside.send("cut.csv", *HI, "--dry-run")
     assert (result.code, result.err) == (
         1,
         ["line 3: invalid_csv: not CSV: unexpected end of data"],
     )
     commands.write("cut.jsonl", '{"to":"+4915112345678","name":"Ann"}\n{"to":"+49151')
-    result = commands.send("cut.jsonl", *HI, "--dry-run")
+    result = inside.send("cut.jsonl", *HI, "--dry-run")
     assert result.out.startswith("1 would be accepted, 1 rejected\n")
     assert result.err == ["line 2: invalid_json: Input data was truncated"]
 

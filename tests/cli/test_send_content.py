@@ -8,6 +8,7 @@ from pathlib import Path
 from dispatcher.messages import Content, decode_body
 from dispatcher.store.opening import Store
 from tests.cli.command import Commands
+from tests.cli.inside import Inside
 
 MAIL = """
 [providers.mail]
@@ -18,12 +19,12 @@ base_url = "http://127.0.0.1:9"
 
 
 async def test_every_part_of_the_content_is_queued(
-    commands: Commands, config_file: Callable[[str], Path], store: Store
+    commands: Commands, inside: Inside, config_file: Callable[[str], Path], store: Store
 ) -> None:
     config_file(MAIL)
     commands.write("page.html", "<p>{name}</p>")
     commands.write("rows.csv", "to,name,ref\nann@example.com,Ann,order-7\n")
-    result = await commands.call(
+    result = await inside.call(
         "send", "rows.csv", "--channel", "email", "--from", "shop@example.com", "--text",
         "Hi {name}", "--subject", "For {name}", "--html", "page.html", "--reply-to",
         "help@example.com", "--header", "X-Tag: spring",
@@ -40,7 +41,7 @@ async def test_every_part_of_the_content_is_queued(
         headers={"X-Tag": "spring"},
     )
     assert (row.to, row.values, row.ref) == ("ann@example.com", ("Ann",), "order-7")
-    refused = await commands.call(
+    refused = await inside.call(
         "send", "rows.csv", "--channel", "email", "--from", "shop@example.com", "--text", "Hi",
         "--subject", "Hi", "--media", "https://example.com/a.png",
     )  # fmt: skip
@@ -48,10 +49,12 @@ async def test_every_part_of_the_content_is_queued(
     assert refused.err == ["dispatcher: unsupported_content: sendgrid carries no media"]
 
 
-def test_a_page_that_is_not_utf_8_is_refused_before_any_call(commands: Commands) -> None:
+def test_a_page_that_is_not_utf_8_is_refused_before_any_call(
+    commands: Commands, inside: Inside
+) -> None:
     commands.write("page.html", "<p>Grüße</p>".encode("latin-1"))
     commands.write("rows.csv", "to\nann@example.com\n")
-    result = commands.run(
+    result = inside.run(
         "send", "rows.csv", "--channel", "email", "--from", "shop@example.com", "--text", "Hi",
         "--html", "page.html", "--api", "http://127.0.0.1:9",
     )  # fmt: skip
