@@ -27,25 +27,25 @@ WORDS = {
     "commands_per_second": "commands to the store/s",
     "inside_per_second": "commands inside scripts/s",
 }
-SETTLE_IN_SECONDS = 2.0
 
 
 def main(args: list[str]) -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(prog="./run bench idle", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--settle", type=float, default=2.0, help="seconds it is left alone before")
     options = parser.parse_args(args)
     if not Path("/proc/self/schedstat").exists():
         raise SystemExit("idle: needs the scheduler figures in /proc that Linux has")
     result: dict[str, Any] = {"seconds": options.seconds}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for name in ("worker", "api"):
-            result |= runner.run(_run(name, options.seconds))
+            result |= runner.run(_run(name, options.settle, options.seconds))
     figures.print_table(f"idle for {options.seconds:g} s", _table(result))
     machine.save("idle", result)
 
 
-async def _run(name: str, seconds: float) -> dict[str, Any]:
+async def _run(name: str, settle: float, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         async with drain.opened(Path(folder), SCENARIO.tables("http://127.0.0.1:9")) as bench:
             if name == "worker":
@@ -54,7 +54,7 @@ async def _run(name: str, seconds: float) -> dict[str, Any]:
                     await asyncio.sleep(0.1)
             else:
                 child = stack.enter_context(processes.api(bench.path)).child
-            await asyncio.sleep(SETTLE_IN_SECONDS)
+            await asyncio.sleep(settle)
             found = await _watch(bench, child, seconds)
             return {"conditions": await bench.conditions(), name: found}
 

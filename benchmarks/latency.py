@@ -26,7 +26,6 @@ from benchmarks.scenarios import SCENARIOS
 
 SCENARIO = SCENARIOS["single"]
 STAMP = "urgent-"
-SETTLE_IN_SECONDS = 2.0
 LAST_SECONDS = 10.0
 """How long the last urgent message may take to arrive."""
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
@@ -49,6 +48,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("--rate", type=int, default=2_000, help="of the lane, messages/s")
     parser.add_argument("--urgent", type=int, default=50, help="urgent messages/s")
     parser.add_argument("--seconds", type=float, default=20.0, help="per number of processes")
+    parser.add_argument("--settle", type=float, default=2.0, help="seconds of bulk alone before")
     options = parser.parse_args(args)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result = runner.run(_run(options))
@@ -93,7 +93,7 @@ async def _phase(
         while sink.messages() == before:
             children[0].check()
             await asyncio.sleep(0.05)
-        await asyncio.sleep(SETTLE_IN_SECONDS)
+        await asyncio.sleep(options.settle)
         before, started = sink.messages(), time.monotonic()
         count = int(options.urgent * options.seconds)
         made = await _submit(api, range(first, first + count), options.urgent)

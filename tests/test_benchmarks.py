@@ -42,16 +42,32 @@ def kept(results: Path, name: str) -> Any:
     return found
 
 
+@pytest.fixture(scope="module")
+def throughput(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Results of every scenario that this machine can run, and what was printed."""
+    results = tmp_path_factory.mktemp("throughput")
+    options = ("--scenario", "all", "--messages", "2000", "--runs", "1")
+    return results, bench(results, "throughput", *options)
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the memory benchmark."""
+    results = tmp_path_factory.mktemp("memory")
+    bench(results, "memory", "--messages", "2000", "--calls", "2")
+    return results
+
+
 @pytest.mark.parametrize(
     "name", [name if name != "tls" else pytest.param(name, marks=TLS) for name in SCENARIOS]
 )
-def test_throughput_of_a_scenario(name: str, tmp_path: Path) -> None:
-    printed = bench(tmp_path, "throughput", "--scenario", name, "--messages", "2000", "--runs", "1")
+def test_throughput_of_a_scenario(name: str, throughput: tuple[Path, str]) -> None:
+    results, printed = throughput
     assert f"{name}: {SCENARIOS[name].what}" in printed
-    found = kept(tmp_path, f"throughput-{name}")
+    found = kept(results, f"throughput-{name}")
     assert found["conditions"]["append_only_file"] == "everysec"
     (run,) = found["runs"]
-    single = kept(tmp_path, "throughput-single")["runs"][0]
+    single = kept(results, "throughput-single")["runs"][0]
     assert run["to_single"] == run["sent_per_second"] / single["sent_per_second"]
     assert run["to_bare"] == run["sent_per_second"] / run["bare_per_second"] > 0
     assert run["worker_peak_rss_mb"] > 10
@@ -87,7 +103,7 @@ def test_ingest(tmp_path: Path) -> None:
 def test_latency(tmp_path: Path) -> None:
     bench(
         tmp_path, "latency", "--bulk", "20000", "--rate", "1000", "--seconds", "1",
-        "--urgent", "20", "--processes", "1", "2",
+        "--settle", "0.2", "--urgent", "20", "--processes", "1", "2",
     )  # fmt: skip
     found = kept(tmp_path, "latency")["processes"]
     assert list(found) == ["1", "2"]
@@ -99,34 +115,33 @@ def test_latency(tmp_path: Path) -> None:
 
 def test_a_backlog_that_runs_out_is_no_result(tmp_path: Path) -> None:
     printed = bench(
-        tmp_path, "latency", "--bulk", "100", "--seconds", "0.5", "--processes", "1", code=1
-    )
+        tmp_path, "latency", "--bulk", "100", "--seconds", "0.5", "--settle", "0.2",
+        "--processes", "1", code=1,
+    )  # fmt: skip
     assert "use more --bulk" in printed
     assert not (tmp_path / "latency.json").exists()
 
 
-def test_memory(tmp_path: Path) -> None:
-    bench(tmp_path, "memory", "--messages", "2000", "--calls", "2")
-    summary = kept(tmp_path, "memory")["summary"]
+def test_memory(memory: Path) -> None:
+    summary = kept(memory, "memory")["summary"]
     assert all(summary[name]["low"] > 0 for name in ("queued_bytes", "settled_bytes"))
     assert summary["worker_peak_rss_mb"]["low"] > 10 < summary["api_peak_rss_mb"]["low"]
 
 
 @LINUX
 def test_idle(tmp_path: Path) -> None:
-    bench(tmp_path, "idle", "--seconds", "2")
+    bench(tmp_path, "idle", "--seconds", "2", "--settle", "0.2")
     worker = kept(tmp_path, "idle")["worker"]
     assert worker["commands_per_second"] > 0 < worker["cpu_percent"]
     assert worker["inside"]
 
 
-def test_the_report_fills_the_marks_of_the_page(tmp_path: Path) -> None:
-    bench(tmp_path, "memory", "--messages", "2000", "--calls", "2")
+def test_the_report_fills_the_marks_of_the_page(memory: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "before\n<!-- memory -->\nold\n<!-- end -->\n<!-- idle -->\nkept\n<!-- end -->\n"
     )
-    bench(tmp_path, "report", "--page", str(page))
+    bench(memory, "report", "--page", str(page))
     found = dict(MARK.findall(page.read_text()))
     assert found["memory"].startswith("| figure | median (lowest to highest) |\n| --- | --- |\n")
     assert found["idle"] == "kept\n"
@@ -147,10 +162,9 @@ def test_durability(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs the extra bench")
-def test_plots(tmp_path: Path) -> None:
-    bench(tmp_path, "memory", "--messages", "2000", "--calls", "2")
-    bench(tmp_path, "plot")
-    assert (tmp_path / "memory.png").read_bytes().startswith(PNG)
+def test_plots(memory: Path) -> None:
+    bench(memory, "plot")
+    assert (memory / "memory.png").read_bytes().startswith(PNG)
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is not None, reason="matplotlib is installed")
