@@ -21,6 +21,9 @@ from dispatcher.store.embedded import EmbeddedStore
 from dispatcher.store.opening import Store, open_store
 from tests.campaign import Campaign
 
+# Tests start the commands hundreds of times, which need not compile them each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 LONGEST = frozenset(
     {"test_readme.py", "test_benchmarks.py", "test_failpoints.py", "test_chaos_benchmark.py"}
 )

@@ -147,7 +147,7 @@ async def test_the_printed_numbers_are_those_of_the_journals() -> None:
 
 
 def test_time_that_is_up_names_what_is_missing(folder: Path) -> None:
-    demo = Running(folder, "--messages", "20000", "--seconds", "3")
+    demo = Running(folder, "--messages", "20000", "--seconds", "6")
     code, out, _ = demo.end()
     assert code == 1
     sms, email, _ = columns(out, "waiting")
