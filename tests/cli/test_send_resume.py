@@ -15,6 +15,7 @@ from dispatcher.messages import new_ulid
 from dispatcher.settings import StoreConfig
 from dispatcher.store.opening import Store, open_store
 from tests.cli.command import HI, SEND, Commands, batch_of, csv_of, killed, number, stored
+from tests.cli.inside import Inside
 
 ROWS = 9000
 FED = 5500
@@ -49,10 +50,10 @@ async def until_accepted(store: Store, batch: str, messages: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def resume(commands: Commands, batch: str, *args: object) -> dict[str, int]:
+async def resume(inside: Inside, batch: str) -> dict[str, int]:
     """Resume with the whole file; the counts it reports."""
-    result = commands.send(
-        "rows.csv", *HI, "--resume", batch, "--json", "--rejects", os.devnull, *args
+    result = await inside.call(
+        "send", "rows.csv", *SEND, *HI, "--resume", batch, "--json", "--rejects", os.devnull
     )
     assert result.code == 1  # there are rejects
     return {name: result.found[name] for name in ("accepted", "resumed", "rejected")}
@@ -66,19 +67,25 @@ async def check_exactly_once(store: Store, batch: str) -> None:
 ALL = {"accepted": ROWS * 3 // 4, "rejected": ROWS // 4}
 
 
-async def test_killed_in_mid_file(commands: Commands, store: Store, whole: bytes) -> None:
+async def test_killed_in_mid_file(
+    commands: Commands, inside: Inside, store: Store, whole: bytes
+) -> None:
     send, batch = fed(commands, head(whole, FED))
     await until_accepted(store, batch, 3000)
     killed(send)
     assert len(await stored(store, batch)) == 3000
-    assert resume(commands, batch) == ALL | {"resumed": 3000}
+    assert await resume(inside, batch) == ALL | {"resumed": 3000}
     await check_exactly_once(store, batch)
-    assert resume(commands, batch) == ALL | {"resumed": ALL["accepted"]}
+    assert await resume(inside, batch) == ALL | {"resumed": ALL["accepted"]}
     await check_exactly_once(store, batch)
 
 
 async def test_killed_with_its_store(
-    tmp_path: Path, config_file: Callable[[str], Path], commands: Commands, whole: bytes
+    tmp_path: Path,
+    config_file: Callable[[str], Path],
+    commands: Commands,
+    inside: Inside,
+    whole: bytes,
 ) -> None:
     """The killed command was the only user of its store: that stops, and starts again."""
     path = config_file('[providers.hook]\nkind = "webhook"\nurl = "http://127.0.0.1:9/"\n')
@@ -90,17 +97,17 @@ async def test_killed_with_its_store(
     async with open_store(own) as store:
         await until_accepted(store, batch, 3000)
     killed(send)
-    assert resume(commands, batch) == ALL | {"resumed": 3000}
+    assert await resume(inside, batch) == ALL | {"resumed": 3000}
     async with open_store(own) as store:
         await check_exactly_once(store, batch)
 
 
 async def test_a_batch_can_be_resumed_from_the_moment_it_is_named(
-    commands: Commands, store: Store, whole: bytes
+    commands: Commands, inside: Inside, store: Store, whole: bytes
 ) -> None:
     send, batch = fed(commands, head(whole, 0))
     killed(send)
-    assert resume(commands, batch) == ALL | {"resumed": 0}
+    assert await resume(inside, batch) == ALL | {"resumed": 0}
     await check_exactly_once(store, batch)
 
 
@@ -114,32 +121,36 @@ async def test_a_part_is_accepted_before_the_next_record_is_read(
     await check_exactly_once(store, batch)
 
 
-async def test_ctrl_c_in_mid_file(commands: Commands, store: Store, whole: bytes) -> None:
+async def test_ctrl_c_in_mid_file(
+    commands: Commands, inside: Inside, store: Store, whole: bytes
+) -> None:
     send, batch = fed(commands, head(whole, FED))
     await until_accepted(store, batch, 3000)
     send.send_signal(signal.SIGINT)
     result = await commands.ended(send)
     assert (result.code, result.err[0]) == (130, f"interrupted; continue with --resume {batch}")
-    assert resume(commands, batch) == ALL | {"resumed": 3000}
+    assert await resume(inside, batch) == ALL | {"resumed": 3000}
     await check_exactly_once(store, batch)
 
 
 async def test_what_does_not_fit_the_batch_is_refused(
-    commands: Commands, store: Store, whole: bytes
+    commands: Commands, inside: Inside, store: Store, whole: bytes
 ) -> None:
     unknown = new_ulid(1)
-    result = commands.send("rows.csv", *HI, "--resume", unknown)
+    result = await inside.call("send", "rows.csv", *SEND, *HI, "--resume", unknown)
     line = f"dispatcher: batch {unknown} is not in this store: nothing of it was accepted"
     assert (result.code, result.err) == (1, [line])
     send, batch = fed(commands, head(whole, FED))
     await until_accepted(store, batch, 3000)
     killed(send)
     for other in (["--text", "Hello {name}"], ["--at", "2126-11-27T09:00:00Z"]):
-        result = commands.send("rows.csv", *HI, "--resume", batch, *other)
+        result = await inside.call("send", "rows.csv", *SEND, *HI, "--resume", batch, *other)
         line = "dispatcher: --resume needs the options of the first call (text, from, at, …)"
         assert (result.code, result.err) == (2, [line]), other
     commands.write("rows.csv", whole.replace(b"Ann 2401\n", b"Bob 2401\n"))
-    result = commands.send("rows.csv", *HI, "--resume", batch, "--rejects", os.devnull)
+    result = await inside.call(
+        "send", "rows.csv", *SEND, *HI, "--resume", batch, "--rejects", os.devnull
+    )
     line = "dispatcher: rows.csv has changed: record 2000 and the next 1999 are not those accepted "
     assert (result.code, result.err) == (2, [line + "before"])
     assert len(await stored(store, batch)) == 3000

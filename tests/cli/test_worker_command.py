@@ -16,6 +16,7 @@ from dispatcher.settings import StoreConfig
 from dispatcher.simulator import Latency, Settings, Simulator, WebhookAccount
 from dispatcher.store.opening import Store, open_store
 from tests.cli.command import HI, SEND, Commands, batch_of, csv_of, number
+from tests.cli.inside import Inside
 
 HOOK = '[providers.hook]\nkind = "webhook"\nurl = "{}/webhook/demo"\nrate = "{}"\n'
 
@@ -59,11 +60,15 @@ async def check_settled(store: Store, batch: str, simulator: Simulator) -> None:
 
 
 async def test_sigterm_drains(
-    commands: Commands, config_file: Callable[[str], Path], simulator: Simulator, store: Store
+    commands: Commands,
+    inside: Inside,
+    config_file: Callable[[str], Path],
+    simulator: Simulator,
+    store: Store,
 ) -> None:
     config_file(HOOK.format(await simulator.start(), "50/s"))
     commands.write("rows.csv", csv_of(f"{number(i)},Ann" for i in range(500)))
-    batch = (await commands.call("send", "rows.csv", *SEND, *HI)).batch
+    batch = (await inside.call("send", "rows.csv", *SEND, *HI)).batch
     worker = commands.start("worker")
     await eventually(lambda: len(simulator.journal) > 20)
     worker.terminate()
@@ -74,13 +79,13 @@ async def test_sigterm_drains(
 
 
 async def test_ctrl_c_drains_before_the_store_goes(
-    commands: Commands, config_file: Callable[[str], Path], simulator: Simulator, tmp_path: Path
+    commands: Commands, inside: Inside, simulator: Simulator, tmp_path: Path
 ) -> None:
     own = StoreConfig(data_dir=str(tmp_path / "own"))
     hook = HOOK.format(await simulator.start(), "50/s")
     commands.write("dispatcher.toml", f'[store]\ndata_dir = "own"\n{hook}')
     commands.write("rows.csv", csv_of(f"{number(i)},Ann" for i in range(500)))
-    batch = (await commands.call("send", "rows.csv", *SEND, *HI)).batch
+    batch = (await inside.call("send", "rows.csv", *SEND, *HI)).batch
     worker = commands.start("worker", group=True)
     await eventually(lambda: len(simulator.journal) > 20)
     server = int((tmp_path / "own" / "server.pid").read_text())
@@ -92,12 +97,12 @@ async def test_ctrl_c_drains_before_the_store_goes(
 
 
 async def test_sighup_reads_the_configuration_again(
-    commands: Commands, config_file: Callable[[str], Path], simulator: Simulator
+    commands: Commands, inside: Inside, config_file: Callable[[str], Path], simulator: Simulator
 ) -> None:
     url = await simulator.start()
     path = config_file(HOOK.format(url, "1/s"))
     commands.write("rows.csv", csv_of(f"{number(i)},Ann" for i in range(300)))
-    await commands.call("send", "rows.csv", *SEND, *HI)
+    await inside.call("send", "rows.csv", *SEND, *HI)
     worker = commands.start("worker")
     await eventually(lambda: len(simulator.journal) == 1)
     path.write_text("[worker\n")
