@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ from dispatcher.simulator import Simulator
 from dispatcher.store.opening import Store, open_store
 from tests.campaign import SID, Campaign, numbers, twilio, until
 from tests.cli.command import Commands
+from tests.ports import free_port
 
 LONG_LEASE = '[worker]\nprocesses = 2\nlease = "10m"\nport = {}\n'
 """Nothing a test waits for can be the end of such a lease."""
@@ -80,21 +79,6 @@ def running(pid: int) -> bool:
     return shown.stdout.strip() not in ("", "Z", "Zs")
 
 
-def free_ports() -> int:
-    """The first of two free ports in a row."""
-    while True:
-        with ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            second = stack.enter_context(socket.socket())
-            first.bind(("", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-
-
 async def ready(port: int) -> None:
     """Wait until the probes on this port say so."""
 
@@ -116,7 +100,7 @@ async def test_what_a_killed_worker_held_is_sent_by_the_other_at_once(
     commands: Commands, simulator: Simulator, simulator_url: str, tmp_path: Path
 ) -> None:
     """In an embedded store of their own, which the workers open."""
-    port = free_ports()
+    port = free_port(in_a_row=2)
     toml = twilio(simulator_url, rate="300/s", on_unknown="resend") + LONG_LEASE.format(port)
     path = commands.write("dispatcher.toml", f'[store]\ndata_dir = "{tmp_path}/own"\n{toml}')
     simulator.change_account(f"twilio/{SID}", latency={"mean": 0.3})
@@ -228,7 +212,7 @@ async def test_a_second_ctrl_c_ends_at_once(
 async def test_run_gives_its_workers_a_port_each(
     commands: Commands, config_file: Callable[[str], Path], store: Store, simulator_url: str
 ) -> None:
-    port = free_ports()
+    port = free_port(in_a_row=2)
     config_file(twilio(simulator_url) + LONG_LEASE.format(port))
     crew = commands.start("run", "--port", "0")
     await asyncio.gather(ready(port), ready(port + 1))

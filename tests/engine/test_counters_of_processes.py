@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from dispatcher.messages import Content
 from dispatcher.simulator import Refuse
 from tests.campaign import Campaign, numbers, twilio, until
 from tests.cli.command import Commands
+from tests.ports import free_port
 
 FAULTS = [
     Refuse(status=503, code="20503", every=7),
@@ -37,14 +37,6 @@ class Sample(NamedTuple):
     name: str
     labels: dict[str, str]
     value: float
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def scraped(port: int) -> list[Sample]:
@@ -82,7 +74,7 @@ async def test_the_sum_over_processes_is_the_journal(
 ) -> None:
     run = campaign(twilio(simulator_url, rate="400/s") + TENANTS)
     run.simulator.set_faults(FAULTS)
-    ports = free_ports(2)
+    ports = [free_port(), free_port()]
     for port in ports:
         commands.start("worker", "--port", port)
 

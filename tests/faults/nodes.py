@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.campaign import until
+from tests.ports import free_port
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "store.md"
 SLOTS = 16384
@@ -79,13 +79,6 @@ class Node:
         self.process.send_signal(signal.SIGKILL)
         await asyncio.to_thread(self.process.wait)
         await self.client.aclose()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Nodes:

@@ -22,6 +22,7 @@ from dispatcher.store.embedded import find_server
 from dispatcher.store.opening import open_store
 from dispatcher.web.app import Api
 from tests.campaign import Campaign, until
+from tests.ports import free_port
 
 SUBMISSION = {
     "channel": "sms",
@@ -30,12 +31,6 @@ SUBMISSION = {
     "class": "bulk",
     "recipients": [{"to": "+4915550000001"}],
 }
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Server:

@@ -19,7 +19,8 @@ from dispatcher.store.embedded import find_server
 from dispatcher.store.masters import Directory, master_pool
 from dispatcher.store.opening import open_store
 from tests.campaign import Campaign, numbers, twilio, until
-from tests.faults.nodes import QUICK, Watched, free_port, in_sync, listened_to, rights, watched
+from tests.faults.nodes import QUICK, Watched, in_sync, listened_to, rights, watched
+from tests.ports import free_port
 
 ADMIN = "admin-password"
 LOGIN = {

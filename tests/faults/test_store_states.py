@@ -12,7 +12,8 @@ import pytest
 from benchmarks import faults
 from dispatcher.simulator import Simulator
 from tests.campaign import numbers, twilio
-from tests.faults.server import Server, Troubled, free_port, troubled
+from tests.faults.server import Server, Troubled, troubled
+from tests.ports import free_port
 
 MESSAGES = 200
 FROZEN_SECONDS = 3.0

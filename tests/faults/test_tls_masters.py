@@ -11,7 +11,8 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import StoreConfig
 from dispatcher.store.opening import open_store
 from tests.campaign import until
-from tests.faults.nodes import QUICK, SLOTS, free_port, nodes
+from tests.faults.nodes import QUICK, SLOTS, nodes
+from tests.ports import free_port
 from tests.store.cell import OWN, Cell
 
 CERTIFICATES = Path(__file__).parent.parent / "transport" / "certificates"

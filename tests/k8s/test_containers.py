@@ -20,9 +20,9 @@ from dispatcher.simulator import Latency, Settings, Simulator, TwilioAccount
 from dispatcher.store.embedded import find_server
 from dispatcher.store.opening import Store, open_store
 from tests.campaign import until
-from tests.faults.nodes import free_port
 from tests.k8s.confinement import confined
 from tests.k8s.rendered import KUBECTL, PROGRAM, ROOT, SECRETS, Started, as_process, named
+from tests.ports import free_port
 
 pytestmark = KUBECTL
 PORTS = {"http": "DISPATCHER__API__PORT", "metrics": "DISPATCHER__WORKER__PORT"}

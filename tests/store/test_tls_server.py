@@ -14,16 +14,11 @@ import pytest
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import StoreConfig
 from dispatcher.store.opening import open_store
+from tests.ports import free_port
 from tests.store.cell import Cell
 
 CERTIFICATES = Path(__file__).parent.parent / "transport" / "certificates"
 SERVER = shutil.which("redis-server")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
