@@ -38,7 +38,11 @@ async def drop(site: Site, random: Random) -> None:
 
 async def double(site: Site, random: Random) -> None:
     client, queue, _, fields = await first_waiting(site)
+    lane, class_, _ = queue.decode().partition("}:")[2].rsplit(":", 2)
     await client.xadd(queue, fields)
+    # Its lane is served for the copy too, if nothing else waits.
+    depth = site.store.keys.name("lane", lane)
+    await client.hincrby(depth, f"depth:{class_}", int(fields[b"n"]))
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ provider = "hook"
 each = "sender"
 rate = "1000/s"
 """
-MESSAGES = 20
+MESSAGES = 200
+"""More than go at one per second while a test waits."""
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ async def test_a_new_rate_reaches_the_backlog(
 ) -> None:
     simulator = Simulator(Settings((WebhookAccount(),)))
     url = await simulator.start()
-    config_file(LIMITED.format(url=f"{url}/webhook/demo", rate="1/h"))
+    config_file(LIMITED.format(url=f"{url}/webhook/demo", rate="1/s"))
     commands.write("rows.csv", csv_of(f"{number(i)},Ann" for i in range(MESSAGES)))
     worker = commands.start("worker")
     batch = (await inside.call("send", "rows.csv", *SEND, *HI)).batch
