@@ -28,18 +28,18 @@ def config_path(state: State) -> Path:
     return find(state["config"], os.environ, Path.cwd())
 
 
+def require_providers(config: Config, state: State) -> None:
+    """Raises ConfigError for a configuration that can send nothing."""
+    if not config.providers:
+        raise ConfigError(f"{config_path(state)}: no [providers.NAME] table, nothing can be sent")
+
+
 def load_config(state: State, flags: Mapping[str, Any] = MappingProxyType({})) -> Config:
     """The effective configuration of this call; `flags` as in `dispatcher.config.load`.
 
     Raises ConfigError.
     """
     return load(config_path(state), os.environ, flags)
-
-
-def require_providers(config: Config, state: State) -> None:
-    """Raises ConfigError for a configuration that can send nothing."""
-    if not config.providers:
-        raise ConfigError(f"{config_path(state)}: no [providers.NAME] table, nothing can be sent")
 
 
 def check_tenant(config: Config, tenant: str) -> None:

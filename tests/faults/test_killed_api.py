@@ -16,7 +16,7 @@ import pytest
 from dispatcher import failpoints
 from dispatcher.store.opening import Store
 from tests.campaign import until
-from tests.faults.server import free_port
+from tests.ports import free_port
 from tests.faults.workers import ROOT
 
 HOOK = '[providers.hook]\nkind = "webhook"\nurl = "http://127.0.0.1:9/"\nrate = "10/s"\n'
