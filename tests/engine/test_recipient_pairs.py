@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import pairwise
+from statistics import median
 
 import pytest
 
@@ -17,7 +18,6 @@ from tests.faults.proxy import Proxy
 Start = Callable[[str], Campaign]
 INTERVAL = 0.3
 PAIRS = '[[limits]]\nname = "pairs"\nchannel = "sms"\neach = "recipient"\nrate = "200/min"\n'
-HOURLY = PAIRS.replace("200/min", "1/h")
 HELD = numbers(3, "+49160")
 
 
@@ -38,18 +38,16 @@ def assert_apart(run: Campaign, recipients: Iterable[str] = HELD) -> None:
 
 
 async def test_the_others_of_the_lane_do_not_wait(campaign: Start, simulator_url: str) -> None:
-    run = campaign(webhook(simulator_url, rate="400/s") + HOURLY)
+    run = campaign(webhook(simulator_url, rate="400/s") + PAIRS)
     others = numbers(200)
     batch = await run.submit([*HELD * 5, *others])
-
-    async def only_held_are_left() -> bool:
-        return await run.counts(batch) == {"sent": 203, "scheduled": 12}
-
     async with run.work():
-        await until(only_held_are_left)
+        assert await run.finished(batch) == {"sent": 215}
+    run.assert_each_arrived_once((batch, 215))
+    assert_apart(run)
     times = arrivals(run)
-    assert times.keys() == {*HELD, *others}
-    assert {len(arrived) for arrived in times.values()} == {1}
+    # All of them on an idle machine; one that misses its slot has used its turn.
+    assert median(times[to][0] for to in others) < min(times[to][4] for to in HELD)
 
 
 @pytest.mark.parametrize("concurrency", [256, 2])
@@ -120,7 +118,8 @@ async def test_a_turn_that_was_missed_for_want_of_a_connection_is_given_anew(
 async def test_a_message_far_from_its_turn_waits_until_then(
     campaign: Start, simulator_url: str
 ) -> None:
-    run = campaign(webhook(simulator_url) + HOURLY)
+    pairs = PAIRS.replace("200/min", "1/h")
+    run = campaign(webhook(simulator_url) + pairs)
     batch = await run.submit(HELD[:1] * 2)
 
     async def waits() -> bool:
