@@ -59,7 +59,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.hops: dict[int, int] = {}
         self.deaths: Counter[int] = Counter()
         self.parts: list[tuple[int, dict[str, Any]]] = []
-        self.cancelled = self.ripe = False
+        self.cancelled = False
+        self.ripe: set[int] = set()
 
     def run(self, coroutine: Any) -> Any:
         return self.runner.run(coroutine)
@@ -102,8 +103,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.parts.append((count, {"first": first, **words}))
         place = "scheduled" if scheduled else "queue"
         self.places |= dict.fromkeys(range(first, first + count), place)
-        if scheduled:
-            self.ripe = False
 
     @precondition(lambda self: self.parts)
     @rule(pick=st.integers(0))
@@ -128,10 +127,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def forward(self) -> None:
         """A claim puts what is due into its queue."""
-        if self.ripe:
-            for index, place in self.places.items():
-                if place == "scheduled":
-                    self.places[index] = "queue"
+        for index in self.ripe:
+            if self.places[index] == "scheduled":
+                self.places[index] = "queue"
+        self.ripe = set()
+
+    def scheduled(self) -> set[int]:
+        """What waits for its time."""
+        return {index for index, place in self.places.items() if place == "scheduled"}
 
     def drop_cancelled(self) -> None:
         """A claim may drop entries of a cancelled batch that nobody has read."""
@@ -208,7 +211,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.places[item.index] = words.get(item.status, item.status.word)
             self.hops[item.index] = item.hop
             if item.status is Status.SCHEDULED:
-                self.ripe = False
+                self.ripe.discard(item.index)
         for sheet in found.sheets:
             self.places |= dict.fromkeys(range(sheet.first, sheet.last + 1), "sent")
 
@@ -271,7 +274,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def pass_time(self) -> None:
         self.run(self.cell.pass_time(LONG * 10))
-        self.ripe = True
+        self.ripe = self.scheduled()
 
     @precondition(lambda self: self.parts and not self.cancelled)
     @rule(sure=st.integers(0, 3), again=st.booleans())
@@ -281,7 +284,7 @@ class StoreMachine(RuleBasedStateMachine):
             submissions = Submissions(self.cell.client, self.cell.keys)
             for _ in range(2 if again else 1):
                 assert self.run(submissions.cancel(self.cell.batch, ["p"]))
-            self.cancelled = self.ripe = True
+            self.cancelled, self.ripe = True, self.scheduled()
 
     @invariant()
     def the_store_agrees(self) -> None:
