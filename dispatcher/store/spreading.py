@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -76,12 +76,15 @@ class _Part(NamedTuple):
 
 
 class _Standing(NamedTuple):
-    """Messages without an outcome in a cell, of all tenants and of one, and what it says in the
-    guard of the part."""
+    """Messages without an outcome in a cell, of all tenants and of one, what the guard of the part
+    says there, and in the main cell which others the part may have reached. `silent`: it did not
+    answer."""
 
     queued: int
     mine: int
-    guard: str
+    guard: str | None = None
+    reached: tuple[str, ...] = ()
+    silent: bool = False
 
 
 class SpreadQueue(Queue):
@@ -120,13 +123,13 @@ class SpreadQueue(Queue):
         whose = (tenant, channel, options)
         new = _Part(batch, part, check, whose, list(lanes), entries)
         full = await self._full(new)
-        accepted, before = await self._announce(new, () if full else self._others(new))
-        if accepted is not None:
-            return Accepted(0, True, accepted)
-        standing = await self._look(new, before)
-        given = {cell: Portion.parse(standing[cell].guard, part) for cell in before}
+        standing = await self._look(new)
+        known = standing[self.keys.cell].guard
+        given = _given(standing, self.keys.cell, part)
+        if known is not None:
+            return Accepted(0, True, known)
         for portion in given.values():
-            if portion.indexes and portion.check != check:
+            if portion.check != check:
                 return Accepted(0, True, portion.check)
         missing = new._replace(entries=_missing(entries, given.values()))
         try:
@@ -140,7 +143,7 @@ class SpreadQueue(Queue):
                 keep_seconds=keep_seconds, lanes=own_lanes, entries=own_entries,
             )  # fmt: skip
         except StoreFull as error:
-            if not any(portion.indexes for portion in given.values()):
+            if not given:
                 raise
             raise StoreUnavailable(f"part {part} reached some cells only: {error}") from None
         return answer if answer.repeated else Accepted(_messages(entries))
@@ -158,25 +161,20 @@ class SpreadQueue(Queue):
             return error
         return None
 
-    async def _announce(self, new: _Part, cells: Sequence[str]) -> tuple[str | None, list[str]]:
-        """Note where a part is about to go. Its check value where it was accepted before, and the
-        cells that may have some of it."""
-        name = self.keys.name("batch", new.batch)
-        state, said = await self._intend(name, new.number, *new.whose, *cells)
-        if state == b"accepted":
-            return said.decode(), []
-        return None, [cell.decode() for cell in said]
-
-    async def _look(self, new: _Part, before: Collection[str]) -> dict[str, _Standing]:
-        """How every cell stands. Raises StoreUnavailable for one that may have some of the part, or
-        gets some."""
-        needed = dict.fromkeys((self.keys.cell, *before, *self._others(new)))
+    async def _look(self, new: _Part) -> dict[str, _Standing]:
+        """How every cell stands. Raises StoreUnavailable for one that gets some of the part, or may
+        have some of it."""
+        needed = (self.keys.cell, *self._others(new))
         beside = [cell for cell in self._queues if cell not in needed]
         looks = (self._look_at(cell, new) for cell in needed)
         glances = (self._glance_at(cell, new) for cell in beside)
         found = await asyncio.gather(*looks, *glances)
-        self._seen = dict(zip((*needed, *beside), found, strict=True))
-        return self._seen
+        standing = dict(zip((*needed, *beside), found, strict=True))
+        for cell in standing[self.keys.cell].reached:
+            if cell not in standing or standing[cell].silent:
+                standing[cell] = await self._look_at(cell, new)
+        self._seen = standing
+        return standing
 
     async def _glance_at(self, cell: str, new: _Part) -> _Standing:
         """The same of a cell that nothing goes to: nobody waits long for it, or often."""
@@ -188,21 +186,32 @@ class SpreadQueue(Queue):
             except (StoreUnavailable, TimeoutError):
                 self._silent_until[cell] = now + SILENT_SECONDS
         last = self._seen.get(cell)
-        return _Standing(last.queued if last else 0, 0, "")  # of which tenant is not known
+        return _Standing(last.queued if last else 0, 0, silent=True)  # of which tenant, who knows
 
     async def _look_at(self, cell: str, new: _Part) -> _Standing:
         keys = self.keys._replace(cell=cell)
         by_tenant, batch = keys.name("queued_by"), keys.name("batch", new.batch)
-        queued, mine, guard = await asyncio.gather(
+        fields = [f"p:{new.number}", f"i:{new.number}"]
+        queued, mine, (guard, reached) = await asyncio.gather(
             answering(partial(self._client.get, keys.name("queued"))),
             answering(partial(self._client.hget, by_tenant, new.whose[0])),
-            answering(partial(self._client.hget, batch, f"p:{new.number}")),
+            answering(partial(self._client.hmget, batch, fields)),
         )
-        return _Standing(int(queued or 0), int(mine or 0), (guard or b"").decode())
+        return _Standing(
+            int(queued or 0),
+            int(mine or 0),
+            None if guard is None else guard.decode(),
+            tuple((reached or b"").decode().split()),
+        )
 
     async def _give(self, new: _Part, given: dict[str, Portion]) -> None:
         """Have each other cell take what it gets; `given` is what they have, before and after."""
-        for cell in self._others(new):
+        others = self._others(new)
+        if others:
+            name = self.keys.name("batch", new.batch)
+            if not await self._intend(name, new.number, *new.whose, *others):
+                raise _elsewhere(new)
+        for cell in others:
             lanes, entries = self._own(new, cell)
             before = given.get(cell, Portion(new.check, new.number))
             after = before.plus(entries)
@@ -210,7 +219,7 @@ class SpreadQueue(Queue):
                 new.batch, new.number, after.text, new.whose, before.text, lanes, entries
             )
             if answer.repeated and answer.check != after.text:
-                raise StoreUnavailable(f"part {new.number} is on its way in another call")
+                raise _elsewhere(new)
             given[cell] = after
             failpoints.passed("between_cells")
 
@@ -219,6 +228,12 @@ class SpreadQueue(Queue):
         place = self.keys.place
         lanes = [lane for lane in new.lanes if place(lane.lane) == cell]
         return lanes, [entry for entry in new.entries if place(entry.lane) == cell]
+
+
+def _given(standing: Mapping[str, _Standing], main: str, part: int) -> dict[str, Portion]:
+    """What the cells beside the main one have of a part."""
+    found = {cell: one.guard for cell, one in standing.items() if cell != main}
+    return {cell: Portion.parse(guard, part) for cell, guard in found.items() if guard}
 
 
 def _missing(entries: Sequence[NewEntry], given: Iterable[Portion]) -> list[NewEntry]:
@@ -235,6 +250,10 @@ def _without(entry: NewEntry, there: frozenset[int]) -> NewEntry:
     envelope, rows = decode_body(entry.body)
     rows = [row for row in rows if row.index not in there]
     return replace(entry, count=len(rows), body=encode_body(envelope, rows))
+
+
+def _elsewhere(new: _Part) -> StoreUnavailable:
+    return StoreUnavailable(f"part {new.number} is on its way in another call")
 
 
 def _messages(entries: Iterable[NewEntry]) -> int:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from dispatcher.engine.janitor import Janitor
 from dispatcher.errors import StoreFull, StoreUnavailable
 from dispatcher.store.forgetting import Forgetting
 from dispatcher.store.queue import Accepted
+from dispatcher.store.spreading import SpreadQueue
 from dispatcher.store.submissions import Submissions
 from dispatcher.store.tidying import Tidying
 from tests.campaign import Campaign, numbers, twilio, until
@@ -203,3 +205,43 @@ async def test_a_file_that_ended_between_two_cells_is_resumed_by_other_routes(
         assert await run.finished(batch) == {"sent": 4500}
     run.assert_each_arrived_once((batch, 4500))
     await assert_nothing_left(run)
+
+
+async def test_the_cells_it_may_have_reached_must_answer(
+    over_cells: Start, simulator_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await over_cells(halves(simulator_url))
+    opened = run.open()
+    batch = opened.envelope.batch
+    there = await reaches_eu_only(run, opened, part_of(opened, 100), monkeypatch)
+    run = await over_cells(twilio(simulator_url))
+    again = run.ingest.open(opened.submission, (), batch, opened.envelope.accepted_us)
+    look_at = SpreadQueue._look_at
+
+    async def without_eu(self: SpreadQueue, cell: str, *given: Any) -> Any:
+        if cell == "eu":
+            return await away()
+        return await look_at(self, cell, *given)
+
+    monkeypatch.setattr(SpreadQueue, "_look_at", without_eu)
+    with pytest.raises(StoreUnavailable, match="cell eu"):
+        await again.enqueue(run.store.queue, part_of(again, 100))
+    assert (await run.view(batch)).total == there
+    fresh = run.open()
+    assert await fresh.enqueue(run.store.queue, part_of(fresh, 10)) == Accepted(10)
+    monkeypatch.undo()
+    assert await again.enqueue(run.store.queue, part_of(again, 100)) == Accepted(100)
+    assert (await run.view(batch)).total == 100
+
+
+async def test_one_that_is_refused_leaves_nothing(over_cells: Start, simulator_url: str) -> None:
+    run = await over_cells(halves(simulator_url))
+    run = Campaign(
+        replace(run.config, store=replace(run.config.store, max_queued=50)),
+        run.store,
+        run.simulator,
+    )
+    opened = run.open()
+    with pytest.raises(StoreFull):
+        await opened.enqueue(run.store.queue, part_of(opened, 100))
+    assert await run.store.inspector.batches() == []
