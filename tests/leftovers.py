@@ -11,7 +11,8 @@ from dispatcher.store.keys import Keys
 LASTING = frozenset(
     {
         "control", "counter", "janitor", "limit", "limits", "workers", "bell", "breaker", "confirm",
-        "lease", "totals", "providers", "places", "clock", "suspended", "resumed", "audit", "actions",
+        "lease", "totals", "providers", "places", "clock", "suspended", "resumed", "audit",
+        "actions",
     }
 )  # fmt: skip
 """Kinds of keys that stay whatever has gone through: one per cell, provider or limit."""

@@ -16,8 +16,8 @@ import pytest
 from dispatcher import failpoints
 from dispatcher.store.opening import Store
 from tests.campaign import until
-from tests.ports import free_port
 from tests.faults.workers import ROOT
+from tests.ports import free_port
 
 HOOK = '[providers.hook]\nkind = "webhook"\nurl = "http://127.0.0.1:9/"\nrate = "10/s"\n'
 CALL = {
