@@ -4,11 +4,11 @@ move between them: nothing is lost, nothing comes twice."""
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 
-from dispatcher.store.scripts import Argument, Script
+from benchmarks import twice
+from dispatcher.store.scripts import Script
 from dispatcher.store.spreading import Portion
 from tests.campaign import numbers, twilio
 from tests.cells.conftest import WEST, Start, assert_nothing_left, halves
@@ -18,19 +18,10 @@ LEASE = '[worker]\nlease = "1s"\n'
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each script was asked for; it has run twice as often, a claim of a provider every
-    other time."""
-    run, seen, claims = Script.__call__, Counter[str](), Counter[str]()
-
-    async def run_twice(self: Script, key: str, *arguments: Argument) -> Any:
-        seen[self.name] += 1
-        claims[key] += self.name == "claim"
-        if self.name != "claim" or claims[key] % 2:
-            await run(self, key, *arguments)
-        return await run(self, key, *arguments)
-
-    monkeypatch.setattr(Script, "__call__", run_twice)
-    return seen
+    """How often each script was asked for."""
+    twice.seen.clear()
+    monkeypatch.setattr(Script, "__call__", twice.run_twice)
+    return twice.seen
 
 
 async def test_a_batch_whose_provider_gets_another_cell(

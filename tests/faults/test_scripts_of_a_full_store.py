@@ -25,9 +25,9 @@ from tests.store.cell import LANE, OWN, Cell, action, put_back
 from tests.store.test_letters import DAY, die, replay
 
 SCRIPTS = Path(str(files("dispatcher.store"))) / "lua"
-ADD = {"enqueue", "replay", "submit", "writable"}
+ADD = {"enqueue", "intend", "replay", "submit", "writable"}
 READ = {"clock", "scheduled", "survey_lanes", "survey_limits"}
-PARTS = {"lib", "actions", "suspensions", "pace", "shares", "recount"}
+PARTS = {"lib", "actions", "suspensions", "pace", "shares", "recount", "taking", "forward"}
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ async def test_a_late_settle_writes_nothing(cell: Cell) -> None:
     assert await cell.queues() == [entry.queue]
     assert (await cell.limit_state()).get("pause") is None
     assert not await cell.client.exists(cell.keys.name("breaker", "p"))
-    await cell.settle("w1", settlement(entry, rows=rows[3:]), number=10)
+    await cell.settle("w1", settlement(entry, rows=rows[3:]), number=3)
     assert Counter((await cell.check()).values()) == {"sent": 7, "dead": 1}
 
 

@@ -17,10 +17,10 @@ from tests.web.conftest import PROVIDER, TENANTS, Serve, bearer, submission
 
 
 async def stored(store: Store) -> list[str]:
-    """Keys that a call leaves behind: limits are written at the start."""
+    """Kinds of keys that a call leaves behind, but for the limits of the start and the clock."""
     names = [name.decode() async for name in store.client.scan_iter(f"{store.keys.prefix}:*", 500)]
     kinds = {name.split(":")[1] for name in names}
-    return sorted(kinds - {"limit", "limits", "control", "lease"})
+    return sorted(kinds - {"limit", "limits", "control", "lease", "clock"})
 
 
 async def bodies(store: Store) -> list[Any]:
