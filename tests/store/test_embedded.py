@@ -339,9 +339,9 @@ def test_loading_has_a_bound(data_dir: Path) -> None:
     script = b"for i = 1, 20000 do end"
     slow = b"*3\r\n$4\r\nEVAL\r\n$%d\r\n%s\r\n$1\r\n0\r\n" % (len(script), script)
     with log.open("ab") as file:
-        file.write(slow * 50_000)
-    with pytest.raises(StoreUnavailable, match=r"is still loading its data after 0.2 s") as caught:
-        EmbeddedStore.join(data_dir, timeout=0.2)
+        file.write(slow * 250_000)
+    with pytest.raises(StoreUnavailable, match=r"is still loading its data after 1 s") as caught:
+        EmbeddedStore.join(data_dir, timeout=1.0)
     assert re.search(r"\(\d+ % done\)", str(caught.value))
     wait_until_stopped(data_dir)
 
