@@ -153,7 +153,7 @@ class Sender:
             request = checked_request(first.entry.request(rows))
         except Exception as error:
             # A message that cannot be put into a request must not stop the others of its lane.
-            self._uncomposable(sends, error)
+            self._uncomposable(sends, error, write_by)
             return
         self.inflight += 1
         self.messages += len(rows)
@@ -197,21 +197,23 @@ class Sender:
         self._settler.note(entry)
         return False
 
-    def _uncomposable(self, sends: Sequence[Send], error: Exception) -> None:
+    def _uncomposable(
+        self, sends: Sequence[Send], error: Exception, write_by: float | None
+    ) -> None:
         if messages(sends) > 1:
-            self._halve(sends)
+            self._halve(sends, write_by)
             return
         entry, row = sends[0].entry, sends[0].rows[0]
         log.error("%s: message %d cannot be composed: %r", entry.lane, row.index, error)
         self._apply(entry, row, Permanent("unsendable", str(error)), row.age_ms)
 
-    def _halve(self, sends: Sequence[Send]) -> None:
+    def _halve(self, sends: Sequence[Send], write_by: float | None = None) -> None:
         """Two requests instead of one that is too large or holds a message nobody can compose."""
         single = [Send(send.entry, (row,)) for send in sends for row in send.rows]
         middle = (len(single) + 1) // 2
         for part in (single[:middle], single[middle:]):
             if part:
-                self.send(part)
+                self.send(part, write_by)
 
     def _done(self, sends: Sequence[Send], count: int, started: float, result: Result) -> None:
         failpoints.passed("after_answer")
