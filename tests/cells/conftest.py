@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
+import msgpack
 import pytest
 
 from dispatcher.config import Config
@@ -33,6 +34,12 @@ async def in_cell(run: Campaign, cell: str, batch: str) -> dict[str, int]:
     assert view is not None
     assert sum(view.counts.values()) == view.total
     return {"total": view.total} | {word: count for word, count in view.counts.items() if count}
+
+
+async def messages_leaving(run: Campaign) -> int:
+    """Messages on their way to another cell."""
+    moves = await run.store.client.hvals(run.store.keys.name("leaving"))
+    return sum(msgpack.unpackb(move, raw=True)[3] for move in moves)
 
 
 async def assert_nothing_left(run: Campaign) -> None:

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
 from msgspec.structs import replace
 
@@ -23,7 +22,13 @@ from dispatcher.store.queue import Move
 from dispatcher.store.scripts import Argument, Script
 from dispatcher.store.submissions import Submissions
 from tests.campaign import SID, Campaign, numbers, until
-from tests.cells.conftest import Start, assert_nothing_left, in_cell, two_providers
+from tests.cells.conftest import (
+    Start,
+    assert_nothing_left,
+    in_cell,
+    messages_leaving,
+    two_providers,
+)
 from tests.faults.proxy import Proxy
 from tests.faults.workers import worker
 from tests.store.cell import Cell, body_of, settlement
@@ -37,12 +42,6 @@ async def failing_over(over_cells: Start, url: str, more: str = "") -> Campaign:
     run = await over_cells(two_providers(url) + ROUTE + more)
     run.simulator.change_account(f"twilio/{SID}", suspended=True)
     return run
-
-
-async def leaving(run: Campaign) -> int:
-    """Messages on their way."""
-    moves = await run.store.client.hvals(run.store.keys.name("leaving"))
-    return sum(msgpack.unpackb(move, raw=True)[3] for move in moves)
 
 
 async def test_it_is_sent_there_and_counted_there(over_cells: Start, simulator_url: str) -> None:
@@ -99,7 +98,7 @@ async def test_a_worker_killed_between_arrival_and_departure(
             await until(arrived_again)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-    assert await leaving(run) > 0
+    assert await messages_leaving(run) > 0
     async with run.work():
         counts = await run.finished(batch)
         await until(lambda: alone(run))
@@ -133,7 +132,7 @@ async def leave_all(run: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that ends before it has carried anything."""
 
     async def all_left() -> bool:
-        return await leaving(run) == 50
+        return await messages_leaving(run) == 50
 
     async def nothing(self: Crossings, status_seconds: float) -> int:
         return 0
@@ -190,7 +189,7 @@ async def test_two_workers_that_carry_the_same(
     batch = await run.submit(numbers(50))
     await leave_all(run, monkeypatch)
     await asyncio.gather(*(carry(run.store) for _ in range(3)))
-    assert await leaving(run) == 0
+    assert await messages_leaving(run) == 0
     assert await in_cell(run, "eu", batch) == {"total": 50, "queued": 50}
     async with run.work():
         assert await run.finished(batch) == {"sent": 50}
@@ -240,7 +239,7 @@ async def test_what_has_arrived_leaves_when_that_is_confirmed(
         patched.setattr(Question, "is_met", lambda self, answer: False)
         with pytest.raises(StoreUnavailable, match="not confirmed"):
             await crossings.carry(3600)
-        assert await leaving(run) == 50
+        assert await messages_leaving(run) == 50
     async with run.work():
         assert await run.finished(batch) == {"sent": 50}
     run.assert_each_arrived_once((batch, 50))
