@@ -38,7 +38,8 @@ async def in_cell(run: Campaign, cell: str, batch: str) -> dict[str, int]:
 
 async def messages_leaving(run: Campaign) -> int:
     """Messages on their way to another cell."""
-    moves = await run.store.client.hvals(run.store.keys.name("leaving"))
+    names = [cell.keys.name("leaving") for cell in run.store.cells.values()]
+    moves = [move for name in names for move in await run.store.client.hvals(name)]
     return sum(msgpack.unpackb(move, raw=True)[3] for move in moves)
 
 
