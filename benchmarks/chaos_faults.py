@@ -79,7 +79,7 @@ WORKERS = {
     ),
     "failpoints": Fault(
         f"{len(DEADLY)} more workers die, each at another failpoint",
-        does.die_everywhere, killed=len(DEADLY), seconds=15.0,
+        does.die_everywhere, killed=len(DEADLY), seconds=20.0,
     ),
     "stop-short": Fault(
         "a worker is stopped for half its lease", partial(does.halt, LEASE_SECONDS / 2)

@@ -21,7 +21,7 @@ Inject = Callable[[Site, Random], Awaitable[None]]
 TROUBLE_SECONDS = 3.0
 """How long a network or a provider is in trouble."""
 DEADLY = (
-    "after_claim:5", "after_send:50", "after_answer:50", "before_settle:3", "after_settle:3",
+    "after_claim:3", "after_send:5", "after_answer:5", "before_settle:1", "after_settle:1",
     "before_leave",
 )  # fmt: skip
 
@@ -75,13 +75,16 @@ async def roll(site: Site, random: Random) -> None:
 
 
 async def die_everywhere(site: Site, random: Random) -> None:
-    """More workers come, and each of them dies at another failpoint."""
+    """More workers come, and each of them dies at another failpoint. The others stand still half of
+    the time, for they leave little to workers that come later."""
+    settled = list(site.workers)
     doomed = {place: site.spawn(place) for place in DEADLY}
     deadline = time.monotonic() + END_SECONDS
     while sum(worker.poll() is None for worker in doomed.values()) > 1:
         if time.monotonic() > deadline:
             break
-        await asyncio.sleep(0.1)
+        await asyncio.gather(*(faults.freeze(worker.pid, 0.5) for worker in settled))
+        await asyncio.sleep(0.5)
     site.struck = time.monotonic()
     for place, worker in doomed.items():
         worker.send_signal(signal.SIGTERM)
