@@ -52,7 +52,8 @@ async def run(
     url = store_nodes.url.replace("//", f"//127.0.0.1:{free_port()},")  # one that is silent
     keys = "".join(f'{key} = "{value}"\n' for key, value in LOGIN.items())
     table = twilio(simulator_url, rate="300/s")
-    path.write_text(f'[store]\nurl = "{url}"\n{keys}{table}')
+    lease = '[worker]\nlease = "2s"\n'
+    path.write_text(f'[store]\nurl = "{url}"\n{keys}{table}{lease}')
     config = load(path, {})
     async with open_store(config.store) as store:
         yield Campaign(config, store, simulator)
