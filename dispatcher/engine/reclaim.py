@@ -1,13 +1,15 @@
-"""Puts back at once what a process held that is known to have ended.
+"""Puts back at once what a worker held that is known to have ended.
 
 Others may only guess that a silent worker is dead and must wait for its lease. Who has started a
-process and seen it end knows: its workers carry a name part that no other process ever gets.
+process and seen it end knows: its workers carry a name part that no other process ever gets. A
+process that has a worker start anew knows it of the former one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from dispatcher import metrics
@@ -63,7 +65,9 @@ async def put_back(store: Store, member: str) -> int:
     """Put back what the workers of a process that has ended hold; the number of messages. `member`
     is what it was given as `runtime.Worker(member=...)`. Raises StoreUnavailable, when all cells
     that answer are done."""
-    cells = (_put_back_in(cell, member) for cell in store.cells.values())
+    cells = (
+        _put_back_in(cell, lambda name: f".{member}." in name) for cell in store.cells.values()
+    )
     found = await asyncio.gather(*cells, return_exceptions=True)
     moved = sum(item for item in found if isinstance(item, int))
     metrics.RECLAIMED.inc(moved)
@@ -73,10 +77,18 @@ async def put_back(store: Store, member: str) -> int:
     return moved
 
 
-async def _put_back_in(cell: Cell, member: str) -> int:
+async def put_back_former(cell: Cell, worker: str) -> int:
+    """Put back what a worker of this process holds that sends nothing more, and has not left; the
+    number of messages. Raises StoreUnavailable."""
+    moved = await _put_back_in(cell, lambda name: name == worker)
+    metrics.RECLAIMED.inc(moved)
+    return moved
+
+
+async def _put_back_in(cell: Cell, ended: Callable[[str], bool]) -> int:
     moved = 0
     for _ in range(ROUNDS):  # a heartbeat of its last moment may come in between
-        beats = await _beats(cell, member)
+        beats = await _beats(cell, ended)
         if not beats:
             break
         for name, beat in beats.items():
@@ -84,9 +96,9 @@ async def _put_back_in(cell: Cell, member: str) -> int:
     return moved
 
 
-async def _beats(cell: Cell, member: str) -> dict[str, str]:
-    """The workers of a process and their last heartbeats, as the store writes them."""
+async def _beats(cell: Cell, ended: Callable[[str], bool]) -> dict[str, str]:
+    """The workers that have ended and their last heartbeats, as the store writes them."""
     name = cell.keys.name("workers")
     listed = await answering(partial(cell.client.zrange, name, 0, -1, withscores=True))
     beats = {worker.decode(): f"{beat:.0f}" for worker, beat in listed}
-    return {worker: beat for worker, beat in beats.items() if f".{member}." in worker}
+    return {worker: beat for worker, beat in beats.items() if ended(worker)}

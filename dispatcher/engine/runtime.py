@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -23,6 +24,7 @@ from dispatcher.engine.janitor import Janitor
 from dispatcher.engine.maintenance import Changes, listen, watch_loop
 from dispatcher.engine.outage import Outage
 from dispatcher.engine.pump import Pump
+from dispatcher.engine.reclaim import put_back_former
 from dispatcher.engine.sending import Sender
 from dispatcher.engine.settler import Settler
 from dispatcher.errors import StoreUnavailable
@@ -148,6 +150,8 @@ class Worker:
             except WorkerLost as error:
                 outage.over()
                 log.warning("%s; what it held is with others now, starting anew", error)
+                with suppress(StoreUnavailable):  # then others see to it after the lease
+                    await put_back_former(own, name)
 
 
 class _Life:
