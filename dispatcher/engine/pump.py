@@ -21,7 +21,7 @@ from dispatcher.engine.outage import Outage
 from dispatcher.engine.sending import Sender
 from dispatcher.errors import StoreUnavailable
 from dispatcher.settings import ProviderConfig
-from dispatcher.store.claims import Claim, ClaimedEntry, Grant, Wanted
+from dispatcher.store.claims import Answered, Claim, ClaimedEntry, Grant, Wanted
 from dispatcher.store.queue import Queue
 from dispatcher.store.suspensions import covers
 
@@ -92,7 +92,7 @@ class Pump:
         self._stopping = False
         self._breaker = "closed"
         self._open: dict[str, HeldEntry] = {}
-        self._claims = 0
+        self._claims = self._answered = 0
         self._next_at = 0.0
         self._paused_until = 0.0
         self._empties = 0
@@ -213,8 +213,9 @@ class Pump:
             self._probe,
             lead,
             self._claims,
+            self._known_there(),
         )
-        after = monotonic()
+        self._answered, after = self._claims, monotonic()
         failpoints.passed("after_claim")
         metrics.CLAIMS.inc()
         self._numbered(claim.control)
@@ -242,12 +243,15 @@ class Pump:
     async def _compare(self) -> None:
         """Put back what the store has this worker hold and no reply has brought here."""
         moved = await self._queue.reclaim_unseen(
-            self._worker, self.name, self._claims, list(self._open)
+            self._worker, self.name, self._claims, list(self._open), self._known_there()
         )
         self._doubt = False
         self._compare_at = monotonic() + self._compare_seconds
         if moved:
             log.info("%s: %d messages of a lost claim put back", self.name, moved)
+
+    def _known_there(self) -> Answered:
+        return Answered(self._answered, self._sender.settled())
 
     def _pace(self, claim: Claim, now: float) -> None:
         """When to claim next. Whoever comes back empty leaves the field to others for longer."""

@@ -113,6 +113,10 @@ class Sender:
         """Requests that may still go out; the last `reserve` of them are for urgent messages."""
         return self._concurrency - self.inflight
 
+    def settled(self) -> int:
+        """The number of the last settle that was answered."""
+        return self._settler.answered_number
+
     def settling(self) -> int:
         """Outcomes not written yet."""
         return self._settler.backlog()

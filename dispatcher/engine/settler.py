@@ -31,7 +31,8 @@ CALL_BYTES = 16 << 20
 
 class Settler:
     """One call at a time. A call without an answer is made again, unchanged, until there is one:
-    its number makes the repetition harmless. `left` is called when messages wait to be carried to
+    its number makes the repetition harmless. `answered_number` is that of the last one that was
+    answered, the first is 1. `left` is called when messages wait to be carried to
     another cell."""
 
     def __init__(
@@ -52,6 +53,7 @@ class Settler:
         self._pauses: dict[str, float] = {}
         self._breakers: dict[str, list[int]] = {}
         self._number = 0
+        self.answered_number = 0
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -159,6 +161,7 @@ class Settler:
                     breakers=breakers,
                 )
                 self._outage.answered("settle")
+                self.answered_number = self._number
                 return verdicts
             except StoreUnavailable as error:
                 self._outage.failed("settle", error)

@@ -65,6 +65,17 @@ class Lead(NamedTuple):
 NEAR = Lead(0.0, 0.0)
 
 
+class Answered(NamedTuple):
+    """The numbers of a worker's last claim of a provider and of its last settle that the store has
+    answered; a store that knows of fewer has forgotten some."""
+
+    claim: int
+    settle: int
+
+
+NOTHING = Answered(0, 0)
+
+
 class Grant(msgspec.Struct, frozen=True):
     """Slots of one lane, for messages of one cost: `count` of them, the first `offset_us` after the
     claim and its `Lead.back`, then one every `spacing_us`. Without a rate (`paced` false) all may

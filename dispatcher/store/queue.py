@@ -17,7 +17,7 @@ from dispatcher.errors import DispatcherError, StoreFull, TenantFull
 from dispatcher.limits import Limit
 from dispatcher.messages import Attempt, Status
 from dispatcher.store.cells_client import at_cell
-from dispatcher.store.claims import NEAR, Claim, Lead, Wanted, read_grant
+from dispatcher.store.claims import NEAR, NOTHING, Answered, Claim, Lead, Wanted, read_grant
 from dispatcher.store.keys import Keys
 from dispatcher.store.limit_plans import limit_plans
 from dispatcher.store.memory import Memory
@@ -233,20 +233,20 @@ class Queue:
         probe: int = 1,
         lead: Lead = NEAR,
         number: int = 0,
+        answered: Answered = NOTHING,
     ) -> Claim:
         """Ask for up to `room` slots; `held` says what this worker has of its lanes already;
-        `number` counts its claims of this provider. Of a
-        provider that failed up to `probe` messages are given, to see whether it is back; their
-        request may take `probe_seconds`. Slots begin when the reply of a store that is far
-        away can be here (`lead`). Raises WorkerLost."""
+        `number` counts its claims of this provider. Of a provider that failed up to `probe`
+        messages are given, to see whether it is back; their request may take `probe_seconds`.
+        Slots begin when the reply of a store that is far away can be here (`lead`). Raises
+        WorkerLost, also where the store has forgotten what it had `answered`."""
         reply = await self._claim(
             self.keys.name("lanes", provider),
             provider, worker, room, probe_seconds,
             _pack([[item.lane, item.cost, item.most, *item.fields] for item in held]), probe,
-            int(lead.back * 1e6), int((lead.there + lead.back) * 1e6), number,
+            int(lead.back * 1e6), int((lead.there + lead.back) * 1e6), number, *answered,
         )  # fmt: skip
-        if reply[0] == b"lost":
-            raise WorkerLost(f"worker {worker} was declared dead")
+        _check(reply, worker)
         state, now, control, until, skipped, grants, awaited = reply
         return Claim(
             state.decode(),
@@ -284,10 +284,7 @@ class Queue:
             worker, number, int(status_seconds), _pack(plan),
             *(blob for item in settlements for blob in _blobs(item)),
         )  # fmt: skip
-        if reply[0] == b"lost":
-            raise WorkerLost(f"worker {worker} was declared dead")
-        if reply[0] == b"forgotten":
-            raise WorkerLost(f"the store has forgotten outcomes that worker {worker} had written")
+        _check(reply, worker)
         return [verdict == 1 for verdict in reply[1]]
 
     def leaves(self, move: Move) -> bool:
@@ -312,11 +309,18 @@ class Queue:
         return await self._put_back(worker, "dead", int(lease * 1_000_000), beat)
 
     async def reclaim_unseen(
-        self, worker: str, provider: str, number: int, known: Iterable[str]
+        self,
+        worker: str,
+        provider: str,
+        number: int,
+        known: Iterable[str],
+        answered: Answered = NOTHING,
     ) -> int:
         """Put back what this worker holds of a provider without knowing it (a lost reply), unless
-        it has claimed since its claim of this `number`."""
-        return await self._put_back(worker, "unseen", 0, provider, number, *known) or 0
+        it has claimed since its claim of this `number`. Raises WorkerLost where the store has
+        forgotten what it had `answered`."""
+        numbers = (number, *answered)
+        return await self._put_back(worker, "unseen", 0, provider, *numbers, *known) or 0
 
     async def leave(self, worker: str) -> int:
         """End this worker; what it still held goes back."""
@@ -351,11 +355,20 @@ class Queue:
         moved = 0
         while True:
             reply = await self._reclaim(self.keys.name("held", worker), worker, *arguments)
+            _check(reply, worker)
             if reply[0] == b"alive":
                 return moved or None
             moved += int(reply[2])
             if reply[0] == b"done":
                 return moved
+
+
+def _check(reply: list[Any], worker: str) -> None:
+    """Raises WorkerLost."""
+    if reply[0] == b"lost":
+        raise WorkerLost(f"worker {worker} was declared dead")
+    if reply[0] == b"forgotten":
+        raise WorkerLost(f"the store has forgotten what worker {worker} had written")
 
 
 def store_full(most: int, queued: int) -> StoreFull:

@@ -27,6 +27,6 @@ async def test_what_it_held_is_back_at_once(
         assert await run.store.client.hdel(held, "#seq") == 1
         assert await run.finished(batch) == {"sent": MESSAGES}
         assert await run.store.inspector.workers() == 1
-    assert "has forgotten outcomes" in caplog.text
+    assert "has forgotten what worker" in caplog.text
     assert run.arrived().keys() == run.ids(batch, MESSAGES)
     assert await run.is_empty()

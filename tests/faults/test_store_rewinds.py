@@ -48,4 +48,4 @@ async def test_what_was_written_is_in_doubt(
         assert states <= {Status.UNKNOWN}
         assert await run.store.inspector.unfinished() == 0
         assert await run.is_empty()
-        assert len(rig.lines("the store has forgotten outcomes that worker")) == 1
+        assert len(rig.lines("the store has forgotten what worker")) == 1

@@ -21,7 +21,16 @@ from dispatcher.messages import (
     encode_record,
     new_ulid,
 )
-from dispatcher.store.claims import NEAR, Claim, ClaimedEntry, Grant, Lead, Wanted
+from dispatcher.store.claims import (
+    NEAR,
+    NOTHING,
+    Answered,
+    Claim,
+    ClaimedEntry,
+    Grant,
+    Lead,
+    Wanted,
+)
 from dispatcher.store.opening import Store
 from dispatcher.store.operations import FOREVER, Action, Operations, Suspended
 from dispatcher.store.queue import Accepted, Move, NewEntry, NewLane, Outcome, Settlement
@@ -130,12 +139,15 @@ class Cell:
         provider: str = "p",
         lead: Lead = NEAR,
         number: int = 0,
+        answered: Answered = NOTHING,
     ) -> Claim:
         wanted = [
             item if isinstance(item, Wanted) else Wanted(item[0], 1, item[1], item[2])
             for item in held
         ]
-        return await self.queue.claim(provider, worker, room, 10, wanted, lead=lead, number=number)
+        return await self.queue.claim(
+            provider, worker, room, 10, wanted, lead=lead, number=number, answered=answered
+        )
 
     async def claim_entries(self, worker: str, room: int = 10_000) -> list[ClaimedEntry]:
         return entries_of(await self.claim(worker, room))

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from dispatcher.messages import Status, encode_sheet
-from dispatcher.store.queue import Settlement, Sheet
+from dispatcher.store.claims import Answered
+from dispatcher.store.queue import Settlement, Sheet, WorkerLost
 from tests.store.cell import LANE, Cell, entries_of, put_back, rows_of, settlement
 
 
@@ -59,3 +62,20 @@ async def test_what_a_late_claim_takes_is_found(cell: Cell) -> None:
     await cell.claim("w1", 2, number=4)
     await cell.queue.reclaim_unseen("w1", "p", 5, [first.field])
     assert Counter((await cell.check()).values()) == {"held:w1": 2, "queue": 2}
+
+
+async def test_a_store_that_has_forgotten_gives_and_takes_nothing(cell: Cell) -> None:
+    """It knows of fewer claims or settles than the worker was answered."""
+    await cell.enqueue(6, size=2)
+    (first,) = entries_of(await cell.claim("w1", 2, number=1))
+    await cell.settle("w1", settlement(first), number=1)
+    (second,) = entries_of(await cell.claim("w1", 2, number=2, answered=Answered(1, 1)))
+    held, queues = await cell.held("w1"), await cell.queues()
+    for answered in (Answered(3, 1), Answered(2, 2)):
+        with pytest.raises(WorkerLost, match="has forgotten what worker w1 had written"):
+            await cell.claim("w1", 2, number=4, answered=answered)
+        with pytest.raises(WorkerLost, match="has forgotten what worker w1 had written"):
+            await cell.queue.reclaim_unseen("w1", "p", 4, [], answered)
+    assert (await cell.held("w1"), await cell.queues()) == (held, queues)
+    await cell.queue.reclaim_unseen("w1", "p", 3, [second.field], Answered(2, 1))
+    assert await cell.held("w1") == held

@@ -39,7 +39,7 @@ async def test_nothing_is_written_where_the_settle_before_is_forgotten(cell: Cel
     rows = rows_of(entry)
     await cell.settle("w1", settlement(entry, Status.SENT, rows[:1], done=False))
     forgotten = settlement(entry, Status.SENT, rows[1:2], done=False)  # by a new master
-    with pytest.raises(WorkerLost, match="has forgotten outcomes that worker w1 had written"):
+    with pytest.raises(WorkerLost, match="has forgotten what worker w1 had written"):
         await cell.settle("w1", settlement(entry, Status.SENT, rows[2:]), number=3)
     assert list((await cell.check()).values()) == ["sent", *["held:w1"] * 3]
     assert await cell.settle("w1", forgotten, number=2) == [True]

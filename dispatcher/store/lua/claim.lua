@@ -7,8 +7,10 @@
 --      what the worker still holds, and where it could not keep up, 8 messages of a probe,
 --      9 us from here until the reply is read, 10 us from one claim to the next at least: of a store
 --      that is far away; slots begin when the reply can be there and last until the next can be,
---      11 number of this claim among the worker's of this provider
--- returns {'lost'} for a worker that is not registered, else
+--      11 number of this claim among the worker's of this provider, 12 of the last one that was answered,
+--      13 of its last settle that was answered
+-- returns {'lost'} for a worker that is not registered, {'forgotten'} where what it was answered is not
+--      known (nothing is given), else
 --      {state, now, control, us until something is due, limits and lanes
 --      ('lane:...') to be written from the configuration, grants, 1 if there is
 --      no other worker or a limit is left to this one next, else 2 if a lane was
@@ -23,8 +25,9 @@ room = tonumber(ARGV[5])
 -- last leaves a limit to lanes that wait for it, us.
 local LEAST, YIELD = 50, 25000
 if not registered(worker) then return { 'lost' } end
-local latest, number = '#claim:' .. provider, tonumber(ARGV[11])
-if number > tonumber(redis.call('HGET', held_key, latest) or '0') then redis.call('HSET', held_key, latest, number) end
+local claimed = last_claim(held_key, provider, ARGV[12], ARGV[13])
+if not claimed then return { 'forgotten' } end
+if tonumber(ARGV[11]) > claimed then redis.call('HSET', held_key, '#claim:' .. provider, ARGV[11]) end
 local asked, FAR_AWAY = clock(), tonumber(ARGV[10])
 now = asked + tonumber(ARGV[9]) -- slots are counted from here
 

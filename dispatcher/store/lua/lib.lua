@@ -197,6 +197,14 @@ local function registered(worker)
   return beat and beat ~= '0'
 end
 
+-- The number of a worker's last claim of a provider; nil where less is known than the worker was told (of
+-- its claims and its settles): a replica has taken over that was behind.
+local function last_claim(held, provider, claims, settles)
+  local known = redis.call('HMGET', held, '#claim:' .. provider, '#seq')
+  local claimed, settled = tonumber(known[1] or '0'), tonumber(string.match(known[2] or '0', '^%d+'))
+  if claimed >= tonumber(claims) and settled >= tonumber(settles) then return claimed end
+end
+
 -- Tells every worker that something it goes by has changed: limits by name, lane:<lane>, or *.
 local function announce(what)
   redis.call('INCR', key('control'))

@@ -2,12 +2,13 @@
 -- Puts back what a worker holds. Each entry moves in one step, so a second run finds only the rest.
 -- KEYS[1] held of that worker
 -- ARGV 3 worker, 4 mode, 5 lease (us; 0: it has ended), 6 heartbeat seen (mode dead) or
---      provider whose entries are meant (mode unseen), 7 number of the worker's last claim of it and
---      8.. fields to leave (mode unseen)
+--      provider whose entries are meant (mode unseen); mode unseen: 7 number of the worker's last claim of
+--      it, 8 of the last one that was answered, 9 of its last settle that was, 10.. fields to leave
 -- mode dead: the worker is silent; what it was granted may have been sent
 -- mode unseen: the worker itself never saw these entries (a lost reply); certainly unsent
 -- mode leave: the worker itself ends with nothing in flight; unsent as far as it did not say otherwise
--- returns {'alive'} when a dead worker is not dead, else {'done'|'more', entries moved, messages moved}
+-- returns {'alive'} when a dead worker is not dead, {'forgotten'} where what the worker was answered is not
+--      known (nothing is put back), else {'done'|'more', entries moved, messages moved}
 local worker, mode = ARGV[3], ARGV[4]
 local now, workers = clock(), key('workers')
 if mode == 'dead' then
@@ -17,10 +18,12 @@ if mode == 'dead' then
   if registered(worker) and (beat ~= ARGV[6] or math.max(0, silent) < lease) then return { 'alive' } end
 end
 local keep, start = {}, mode == 'unseen' and ARGV[6] .. '/' or ''
-for i = 8, #ARGV do keep[ARGV[i]] = true end
--- A call that comes late knows nothing of what was claimed since.
-if mode == 'unseen' and tonumber(redis.call('HGET', KEYS[1], '#claim:' .. ARGV[6]) or '0') > tonumber(ARGV[7]) then
-  return { 'done', 0, 0 }
+for i = 10, #ARGV do keep[ARGV[i]] = true end
+if mode == 'unseen' then
+  local claimed = last_claim(KEYS[1], ARGV[6], ARGV[8], ARGV[9])
+  if not claimed then return { 'forgotten' } end
+  -- A call that comes late knows nothing of what was claimed since.
+  if claimed > tonumber(ARGV[7]) then return { 'done', 0, 0 } end
 end
 
 local function put_back(field, granted)
